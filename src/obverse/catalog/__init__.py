@@ -1,0 +1,1 @@
+"""Data at rest: tables of rows that stream through, and named suites."""

@@ -1,0 +1,1 @@
+"""Language models. The only rooms that import torch are this one, objectives/losses and training."""

@@ -1,0 +1,80 @@
+"""A tiny exact model whose answers can be worked out by hand: for tests, documentation and timing, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+from obverse.models.base import Conventions, LanguageModel, Progress, Window
+from obverse.queries import Likelihood, Query
+
+VOCABULARY = 1000
+"""How many different words the model believes there are."""
+ALPHA = 1
+"""The count every word has before anything was read."""
+_REPORT_EVERY = 4096
+
+
+class CountingModel(LanguageModel):
+    """Says again what it has read.
+
+    A word is a run of characters between white space; upper and lower case count as one. With `n(w)` the number of
+    times the word stood in what was read so far (the given text and the said words before it) and `N` the number of
+    words read so far,
+
+        P(w) = (n(w) + 1) / (N + 1000)
+
+    which is add-one smoothing over a vocabulary of 1,000 words. There is no end-of-sequence token, and white space
+    has no weight of its own. Given "good film", the said text "good" has P = 2 / 1002, "bad" has 1 / 1002, and
+    "bad bad" has 1/1002 * 2/1003.
+    """
+
+    family = "counting"
+
+    def __init__(self) -> None:
+        self.name = "counting"
+        self.window = Window()
+        self.conventions = Conventions()
+
+    def log_likelihoods(
+        self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
+    ) -> list[Likelihood]:
+        out: list[Likelihood] = []
+        reported = 0
+        for query in queries:
+            token_nats = _token_nats(query.given, query.said)
+            words = tuple(query.said.split()) if pieces else ()
+            out.append(Likelihood(math.fsum(token_nats), len(token_nats), token_nats, words))
+            if progress is not None and len(out) - reported == _REPORT_EVERY:
+                progress(_REPORT_EVERY)
+                reported = len(out)
+        if progress is not None and len(out) > reported:
+            progress(len(out) - reported)
+        return out
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def digest(self) -> str:
+        return hashlib.sha256(f"counting {VOCABULARY} {ALPHA}".encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1024)
+def _counts(given: str) -> tuple[Counter[str], int]:
+    words = given.casefold().split()
+    return Counter(words), len(words)
+
+
+def _token_nats(given: str, said: str) -> tuple[float, ...]:
+    counts, read = _counts(given)
+    repeated: dict[str, int] = {}
+    out = []
+    for word in said.casefold().split():
+        before = repeated.get(word, 0)
+        out.append(math.log((counts[word] + before + ALPHA) / (read + ALPHA * VOCABULARY)))
+        repeated[word] = before + 1
+        read += 1
+    return tuple(out)

@@ -1,0 +1,1 @@
+"""Training objectives over the same directions that score."""

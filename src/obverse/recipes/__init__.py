@@ -1,0 +1,1 @@
+"""Where names become objects: the settings and the composition of each command."""

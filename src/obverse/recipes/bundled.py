@@ -1,0 +1,194 @@
+"""What obverse-mini is trained on: sources for training and for choosing, made from a recipe and two folders."""
+
+from __future__ import annotations
+
+import json
+import math
+import random as python_random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obverse.catalog.promptsource import TemplateRecord, read_split, read_templates
+from obverse.errors import DataError, RecipeError, TemplateError
+from obverse.seeds import stream
+from obverse.tasks.examples import Example
+from obverse.tasks.mixture import Draw, DrawSource
+from obverse.tasks.wordings import Facet, WordedSource, read_facets
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Training sources with their rates, and the held-out ones that choose checkpoints and weights."""
+
+    training: tuple[DrawSource, ...]
+    rates: tuple[float, ...]
+    held_out: tuple[DrawSource, ...]
+
+
+class TemplatedSource(DrawSource):
+    """A data set under its promptsource templates."""
+
+    def __init__(self, name: str, examples: Sequence[Example], templates: Sequence[TemplateRecord]) -> None:
+        self.name = name
+        self.examples = tuple(examples)
+        self.templates = tuple(t.template for t in templates if t.classifies)
+        if not self.templates:
+            raise RecipeError(f"{name} has no template usable for classification")
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def draw(self, random: python_random.Random) -> Draw:
+        # Some templates apply to some rows only (they render to nothing, or name no right answer): draw again.
+        for _ in range(50):
+            example = random.choice(self.examples)
+            template = random.choice(self.templates)
+            try:
+                rendering = template.render(example)
+            except TemplateError:
+                continue
+            if rendering.options and rendering.target in rendering.options and rendering.text:
+                options = list(dict.fromkeys(rendering.options))
+                if len(options) > 1:
+                    return Draw(
+                        self.name, example.id, rendering, tuple(options), options.index(str(rendering.target))
+                    )
+        raise RecipeError(f"no template of {self.name} renders its rows")
+
+
+def read_own_texts(folder: Path) -> list[dict[str, Any]]:
+    """The lines of every `*.jsonl` in `folder`, in order of file and line."""
+    lines = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                lines.append({"id": f"{path.stem}/{number}", **entry})
+            except json.JSONDecodeError as error:
+                raise DataError(f"is not JSON: {error}", where=f"{path}, line {number}") from None
+    if not lines:
+        raise DataError("holds no texts", where=str(folder))
+    return lines
+
+
+def build_sources(recipe: Mapping[str, Any], folder: Path, data: Path) -> Sources:
+    """Sources of `recipe`.
+
+    Args:
+        recipe: as read from `bundled/recipe.toml`.
+        folder: where `facets.toml` and `texts/` lie.
+        data: where `p3/` and `promptsource/` lie.
+    """
+    facets = read_facets(folder / "facets.toml")
+    held = recipe["held_out"]
+    training_facets, held_facets = {}, {}
+    for name, facet in facets.items():
+        training_facets[name], held_facets[name] = split_facet(facet, held["every_instruction"])
+    training: list[DrawSource] = []
+    rates: list[float] = []
+    held_out: list[DrawSource] = []
+
+    own = own_examples(read_own_texts(folder / "texts"))
+    weights = {name: math.sqrt(len(examples)) for name, examples in own.items()}
+    for name, examples in own.items():
+        kept = [e for i, e in enumerate(examples) if i % held["every_text"]]
+        aside = [e for i, e in enumerate(examples) if not i % held["every_text"]]
+        training.append(WordedSource(f"own/{name}", kept, training_facets[name]))
+        rates.append(recipe["own"]["rate"] * weights[name] / sum(weights.values()))
+        held_out.append(WordedSource(f"own/{name}", aside, held_facets[name], most_options=8, list_options=0.0))
+
+    for entry in recipe["data"]:
+        dataset = entry["dataset"]
+        share = entry.get("templates", 0.0)
+        rows = list(read_split(data, dataset, "train"))
+        for facet_name in entry["facets"]:
+            kept = [e for e in (convert(row, entry, facet_name) for row in rows) if e is not None]
+            training.append(WordedSource(f"{dataset}/{facet_name}", kept, training_facets[facet_name]))
+            rates.append(entry["rate"] * (1 - share) / len(entry["facets"]))
+        if share:
+            templates = read_templates(data / "promptsource" / dataset / "templates.yaml")
+            shortened = [cut(row, entry) for row in rows]
+            training.append(TemplatedSource(f"{dataset}/templates", shortened, templates))
+            rates.append(entry["rate"] * share)
+        split = "validation" if (data / "p3" / dataset / "validation.parquet").is_file() else None
+        if split:
+            aside = [convert(row, entry, entry["facets"][0]) for row in list(read_split(data, dataset, split))[:400]]
+            held_out.append(
+                WordedSource(
+                    f"{dataset}/{entry['facets'][0]}",
+                    [e for e in aside if e is not None],
+                    held_facets[entry["facets"][0]],
+                    most_options=8,
+                    list_options=0.0,
+                )
+            )
+    return Sources(tuple(training), tuple(rates), tuple(held_out))
+
+
+def split_facet(facet: Facet, every: int) -> tuple[Facet, Facet]:
+    """The facet for training and the one kept aside: no instruction and no wording in common."""
+    asked = range(len(facet.instructions))
+    aside = [i for i in asked if i % every == every - 1]
+    words = facet.wordings
+    keep = words - (2 if words >= 8 else 1)
+    return (
+        facet.only([i for i in asked if i not in aside], range(keep)),
+        facet.only(aside, range(keep, words)),
+    )
+
+
+def own_examples(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[Example]]:
+    """One list of examples a facet."""
+    by_facet: dict[str, list[Example]] = defaultdict(list)
+    intents: dict[str, set[str]] = defaultdict(set)
+    for line in lines:
+        if "intent" in line["facets"]:
+            intents[line["facets"].get("domain", "")].add(line["facets"]["intent"])
+    everything = sorted(set().union(*intents.values()))
+    for line in lines:
+        for facet, value in line["facets"].items():
+            fields = {"text": line["text"]}
+            options = None
+            if facet == "stance":
+                fields["target"] = line["target"]
+            if facet == "intent":
+                # Neighbours from the same domain are what is hard; a few strangers keep the easy cases easy.
+                near = sorted(intents[line["facets"].get("domain", "")])
+                far = stream(0, "intents", line["id"]).sample(everything, min(6, len(everything)))
+                options = tuple(dict.fromkeys([value, *near, *far]))
+            by_facet[facet].append(Example(line["id"], fields, value, options))
+    return dict(by_facet)
+
+
+def cut(row: Example, entry: Mapping[str, Any]) -> Example:
+    """The row with its texts at most `most_characters` long."""
+    most = entry.get("most_characters")
+    if not most:
+        return row
+    fields = {k: v[:most].rsplit(" ", 1)[0] if isinstance(v, str) and len(v) > most else v for k, v in row.fields.items()}
+    return Example(row.id, fields, row.label, row.options, row.where)
+
+
+def convert(row: Example, entry: Mapping[str, Any], facet: str) -> Example | None:
+    """A data set's row as an example of a facet; None where the row has no right answer."""
+    row = cut(row, entry)
+    fields = {name: str(row.fields[column]) for name, column in entry["fields"].items()}
+    raw = row.fields[entry["label"]]
+    if "choices" in entry:
+        choices: Any = row.fields[entry["choices"]]
+        texts = [str(t).strip() for t in choices["text"]]
+        if raw not in choices["label"] or len(set(texts)) < len(texts):
+            return None
+        return Example(row.id, fields, texts[choices["label"].index(raw)], tuple(texts), row.where)
+    if "options" in entry:
+        texts = [str(row.fields[column]).strip() for column in entry["options"]]
+        place = int(str(raw)) - entry.get("first_label", 0)
+        if not 0 <= place < len(texts) or len(set(texts)) < len(texts):
+            return None
+        return Example(row.id, fields, texts[place], tuple(texts), row.where)
+    values = entry["values"][facet]
+    place = int(str(raw))
+    return Example(row.id, fields, values[place], None, row.where) if 0 <= place < len(values) else None

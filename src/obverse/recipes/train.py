@@ -1,0 +1,121 @@
+"""Training from a recipe file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from obverse.errors import RecipeError
+from obverse.objectives.objectives import Objective
+from obverse.recipes.bundled import build_sources
+from obverse.tasks.directions import direction
+from obverse.tasks.mixture import Mixture
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe as plain data.
+
+    Raises:
+        RecipeError: it cannot be read or lacks a part.
+    """
+    try:
+        with path.open("rb") as file:
+            recipe = tomllib.load(file)
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"is not TOML: {error}", where=str(path)) from None
+    missing = [
+        part
+        for part in ("seed", "steps", "model", "optimizer", "lengths", "objectives", "own", "data", "held_out")
+        if part not in recipe
+    ]
+    if missing:
+        raise RecipeError(f"lacks {', '.join(missing)}", where=str(path))
+    return recipe
+
+
+def build_objectives(recipe: dict[str, Any]) -> list[Objective]:
+    """The recipe's objectives."""
+    return [
+        Objective(direction(entry["direction"]), **{k: v for k, v in entry.items() if k != "direction"})
+        for entry in recipe["objectives"]
+    ]
+
+
+def train_bundled(
+    path: Path,
+    *,
+    data: Path,
+    output: Path,
+    resume: bool = False,
+    stop_after: float | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train the bundled model by the recipe at `path`; its folder also holds the facets and our own texts."""
+    from obverse.training import held_out as held
+    from obverse.training.trainer import Lengths, Schedule, train
+    from obverse.training.warm_start import SINK, freeze, sentence_encoder_folder, tokenizer_with_sentinels, warm_started
+
+    recipe = read_recipe(path)
+    sources = build_sources(recipe, path.parent, data)
+    objectives = build_objectives(recipe)
+    folder = sentence_encoder_folder()
+    tokenizer = tokenizer_with_sentinels(folder)
+    model = warm_started(
+        folder, decoder_layers=recipe["model"]["decoder_layers"], dropout=recipe["model"]["dropout"]
+    )
+    freeze(model, encoder_layers=recipe["model"]["frozen_encoder_layers"])
+    model.to(device)  # type: ignore[arg-type]
+    settings = recipe["optimizer"]
+    groups = [
+        {
+            "params": [p for p in side.parameters() if p.requires_grad],
+            "lr": rate,
+            "weight_decay": settings["weight_decay"],
+        }
+        for side, rate in ((model.encoder, settings["encoder_rate"]), (model.decoder, settings["decoder_rate"]))
+    ]
+    lengths = Lengths(recipe["lengths"]["given"], recipe["lengths"]["said"])
+    special = {"start": tokenizer.cls_token_id, "sink": tokenizer.convert_tokens_to_ids(SINK)}
+    draws = held.fixed_draws(sources.held_out, 10)
+
+    def evaluate() -> float:
+        chance = held.chance_by_task(draws)
+        means = []
+        for objective in objectives:
+            scores = held.token_mean_scores(model, tokenizer, draws, objective.direction, lengths, special)
+            accuracy = held.accuracy_by_task(draws, scores)
+            own = [v for k, v in accuracy.items() if k.startswith("own/")]
+            rest = [v for k, v in accuracy.items() if not k.startswith("own/")]
+            mean = sum(accuracy.values()) / len(accuracy)
+            below = [f"{k} {v:.2f}<{chance[k]:.2f}" for k, v in accuracy.items() if v < chance[k] - 0.15]
+            say(
+                f"  held out, {objective.direction.name}: {mean:.3f} (own {sum(own) / len(own):.3f}, "
+                f"data sets {sum(rest) / len(rest):.3f}, chance {sum(chance.values()) / len(chance):.3f})"
+                + (f"; BELOW CHANCE: {', '.join(below)}" if below else "")
+            )
+            means.append(mean)
+        return sum(means) / len(means)
+
+    train(
+        model,
+        tokenizer,
+        Mixture(sources.training, rates=sources.rates, seed=recipe["seed"]),
+        objectives,
+        output=output,
+        groups=groups,
+        schedule=Schedule(recipe["steps"], settings["warmup_steps"], settings["decay_steps"]),
+        draws_per_step=recipe["draws_per_step"],
+        lengths=lengths,
+        special=special,
+        clip=settings["clip"],
+        seed=recipe["seed"],
+        resume=resume,
+        evaluate=evaluate,
+        say=say,
+        stop_after=stop_after,
+    )

@@ -1,0 +1,1 @@
+"""Examples, labels, templates and directions: pure Python, no torch, no files."""

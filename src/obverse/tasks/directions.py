@@ -1,0 +1,149 @@
+"""Directions: which of instruction, input and label is said, given the others.
+
+==========  ==========================  ==============
+direction   given                       said
+==========  ==========================  ==============
+direct      instruction, input          label
+channel     label                       instruction, input
+flipped     input, label                instruction
+==========  ==========================  ==============
+
+What a model is trained on is what it is scored on: both roads read their text off here. Sources: direct, T0
+(arXiv 2110.08207); channel, arXiv 2108.04106; flipped, arXiv 2210.02969.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+
+from obverse.errors import MethodError, nearest
+from obverse.queries import Query
+from obverse.tasks.templates import Rendering, Segment
+
+
+def sentinel(i: int) -> str:
+    """T5's mark of the i-th missing span."""
+    return f"<extra_id_{i}>"
+
+
+def numbered(i: int) -> str:
+    """The mark for models without sentinel tokens; counted from 1 as people do."""
+    return f"[{i + 1}]"
+
+
+SLOTS = {"sentinels": sentinel, "numbered": numbered}
+
+
+class Direction(ABC):
+    """Turns a rendering and a label into a query. Subclasses are final and hold no state but their format."""
+
+    name: str
+    said_fields: bool
+    """Whether input text stands on the said side (channel)."""
+
+    @abstractmethod
+    def query(self, rendering: Rendering, label: str, *, key: Hashable = None) -> Query:
+        """What to ask of a model about `label`."""
+
+
+class Direct(Direction):
+    """log P(label | instruction, input)."""
+
+    name = "direct"
+    said_fields = False
+
+    def query(self, rendering: Rendering, label: str, *, key: Hashable = None) -> Query:
+        prompt = rendering.text
+        # The space that parts the two belongs to the label (see Query); with nothing before it there is none.
+        return Query(prompt, f" {label}" if prompt else label, key)
+
+
+class Channel(Direction):
+    """log P(instruction, input | label).
+
+    Two forms: the rendered prompt as it is (default), or, as the unlikelihood baseline of the Flipped paper is
+    trained, `instruction: {chunks with slots} input: {input with slots}`.
+    """
+
+    name = "channel"
+    said_fields = True
+
+    def __init__(self, *, plain: bool = True, slots: str = "sentinels") -> None:
+        self.plain = plain
+        self._slot = _slots(slots)
+
+    def query(self, rendering: Rendering, label: str, *, key: Hashable = None) -> Query:
+        if self.plain:
+            return Query(label, f" {rendering.text}", key)
+        inputs, chunks = _masked(rendering, self._slot)
+        return Query(label, f" instruction: {chunks} input: {inputs}", key)
+
+
+class Flipped(Direction):
+    """log P(instruction | input, label), the instruction being the masked spans of the prompt.
+
+    The given side is the prompt with the i-th literal chunk replaced by slot i, the said side is each slot, one
+    space, its chunk, with nothing between the pieces. The chunk keeps its own edge white space, so `is "` behind an
+    input reads `<extra_id_0>  is "`: two spaces, one of the format and one of the template.
+    """
+
+    name = "flipped"
+    said_fields = False
+
+    def __init__(self, *, slots: str = "sentinels") -> None:
+        self._slot = _slots(slots)
+
+    def query(self, rendering: Rendering, label: str, *, key: Hashable = None) -> Query:
+        inputs, chunks = _masked(rendering, self._slot)
+        # The released code writes one space before `output:`; the model card's text has none. The code made the
+        # published numbers, so it is followed.
+        given = f"input: {inputs}\n output: {label}"
+        # A causal model reads both sides as one text: the instruction starts on a line of its own there.
+        return Query(given, f"\n{chunks}", key)
+
+
+def direction(name: str, *, slots: str = "sentinels") -> Direction:
+    """The direction called `name`.
+
+    Raises:
+        MethodError: there is none of that name.
+    """
+    if name == "direct":
+        return Direct()
+    if name == "channel":
+        return Channel(slots=slots)
+    if name == "flipped":
+        return Flipped(slots=slots)
+    raise MethodError(f"unknown direction {name!r}", mend=nearest(name, ["direct", "channel", "flipped"]))
+
+
+def _masked(rendering: Rendering, slot) -> tuple[str, str]:
+    """The prompt with slots for its literal chunks, and the chunks with their slots."""
+    inputs, chunks, i = [], [], 0
+    for segment in rendering.joined():
+        if segment.field is None:
+            inputs.append(slot(i))
+            chunks.append(f"{slot(i)} {segment.text}")
+            i += 1
+        else:
+            inputs.append(segment.text)
+    return "".join(inputs), "".join(chunks)
+
+
+def _slots(name: str):
+    if name not in SLOTS:
+        raise MethodError(f"unknown slots {name!r}", mend=nearest(name, SLOTS))
+    return SLOTS[name]
+
+
+def shorten(rendering: Rendering, characters: int) -> Rendering:
+    """Take `characters` from the end of the longest input field. Instruction and options are never touched."""
+    inputs = [i for i, s in enumerate(rendering.segments) if s.field is not None]
+    if not inputs:
+        return rendering
+    longest = max(inputs, key=lambda i: len(rendering.segments[i].text))
+    segments = list(rendering.segments)
+    text = segments[longest].text
+    segments[longest] = Segment(text[: max(0, len(text) - characters)].rstrip(), segments[longest].field)
+    return Rendering(tuple(segments), rendering.options, rendering.target)

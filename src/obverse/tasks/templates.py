@@ -1,0 +1,165 @@
+"""Templates: from the fields of an example to literal and input segments.
+
+One rendering serves every direction, because it keeps apart what the template says (the instruction) and what the
+example says (the input).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from obverse.errors import TemplateError, nearest
+from obverse.tasks.examples import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a rendered prompt: `field` is None for the template's own words, else where the text came from."""
+
+    text: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A rendered prompt and what may be answered.
+
+    Attributes:
+        segments: literal and input pieces in order; joined they are the prompt, outer white space included.
+        options: the texts to choose between, in the label set's order; None where the template leaves them open.
+        target: the right answer's text, or None where it is not known.
+    """
+
+    segments: tuple[Segment, ...]
+    options: tuple[str, ...] | None = None
+    target: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The prompt, stripped of surrounding white space as the reference does."""
+        return "".join(s.text for s in self.segments).strip()
+
+    @property
+    def chunks(self) -> tuple[str, ...]:
+        """The template's own words, one chunk between two inputs, edge white space kept, empty ones left out."""
+        return tuple(s.text for s in self.joined() if s.field is None)
+
+    def joined(self) -> tuple[Segment, ...]:
+        """The segments with neighbouring literals merged and empty ones dropped."""
+        out: list[Segment] = []
+        for segment in self.segments:
+            if not segment.text:
+                continue
+            if segment.field is None and out and out[-1].field is None:
+                out[-1] = Segment(out[-1].text + segment.text)
+            else:
+                out.append(segment)
+        return tuple(out)
+
+    def without_input(self) -> Rendering:
+        """The same instruction with every input blank: what pmi and contextual calibration compare with."""
+        return self.with_inputs("")
+
+    def with_inputs(self, text: str) -> Rendering:
+        """The same instruction with every input replaced by `text` (for content-free inputs such as "N/A")."""
+        return Rendering(
+            tuple(s if s.field is None else Segment(text, s.field) for s in self.segments), self.options, self.target
+        )
+
+
+class Template(ABC):
+    """Something that renders examples; subclasses are final."""
+
+    name: str
+
+    @abstractmethod
+    def render(self, example: Example) -> Rendering:
+        """Segments, options and target of one example.
+
+        Raises:
+            TemplateError: the template names a field the example lacks, or does not render.
+        """
+
+
+_SLOT = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+
+
+class InstructionTemplate(Template):
+    """A user's instruction, with the text columns put into it.
+
+    `{column}` marks where a column goes; `{{` and `}}` are literal braces. An instruction that marks none stands on
+    a line of its own behind the input: one column is put there bare, several each on a line as `column: value`.
+    Reason: the input first is the shape of most training templates, and lets models share the input's encoding
+    between instructions.
+
+    Args:
+        instruction: the user's words.
+        columns: the names that `{...}` may use.
+
+    Raises:
+        TemplateError: blank instruction, or a slot that names no column.
+    """
+
+    def __init__(self, instruction: str, columns: Sequence[str], *, name: str = "instruction") -> None:
+        self.name = name
+        self.instruction = instruction
+        if not instruction.strip():
+            raise TemplateError("the instruction is blank", where="--instruction", mend="Say what is to be decided.")
+        self._parts: list[tuple[str, bool]] = []
+        position = 0
+        for match in _SLOT.finditer(instruction):
+            self._literal(instruction[position : match.start()])
+            position = match.end()
+            if match.group() in ("{{", "}}"):
+                self._literal(match.group()[0])
+                continue
+            column = match.group(1).strip()
+            if column not in columns:
+                raise TemplateError(
+                    f"the instruction's slot {{{column}}} names no text column",
+                    where="--instruction",
+                    mend=nearest(column, columns) + " For a literal brace write {{ or }}.",
+                )
+            self._parts.append((column, True))
+        self._literal(instruction[position:])
+        if not any(is_slot for _, is_slot in self._parts):
+            words = "\n" + "".join(text for text, _ in self._parts)
+            self._parts = []
+            for i, column in enumerate(columns):
+                if len(columns) > 1:
+                    self._literal(("\n" if i else "") + f"{column}: ")
+                self._parts.append((column, True))
+            self._literal(words)
+
+    def _literal(self, text: str) -> None:
+        if text:
+            self._parts.append((text, False))
+
+    def render(self, example: Example) -> Rendering:
+        segments = []
+        for part, is_slot in self._parts:
+            if not is_slot:
+                segments.append(Segment(part))
+                continue
+            if part not in example.fields:
+                raise TemplateError(
+                    f"there is no field {part!r}", where=example.where or None, mend=nearest(part, example.fields)
+                )
+            segments.append(Segment(str(example.fields[part]), part))
+        return Rendering(tuple(segments), example.options, example.label)
+
+
+def default_instruction(labels: Sequence[str]) -> str:
+    """The instruction built when the user gives none.
+
+    Short label sets are named in it, because that tells a model what is asked; long ones would fill the window.
+    """
+    if sum(len(label) for label in labels) > 120 or len(labels) > 8:
+        return "Which of the given labels fits this text best?"
+    head = ", ".join(labels[:-1])
+    return f"Does this text belong to {head} or {labels[-1]}?"
+
+

@@ -1,0 +1,1 @@
+"""Training: objectives ask pairs, the model gives token log-probabilities, one loop steps."""
