@@ -32,11 +32,11 @@ import secrets
 import stat
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from obverse.errors import DataError, ObverseError, OutputError, nearest
 
@@ -60,6 +60,7 @@ _BATCH = 1_000  # rows of Parquet in memory at once, read or written
 _SAMPLE = 2_000  # rows read to estimate how many a file has
 _LOOK = 100  # rows looked at to tell text columns from numbers
 _LONGEST_FIELD = 2**27  # characters; a field longer than that is an unclosed quotation mark
+_PARQUET_BUFFER_BYTES = 2**20  # for each column
 _PENDING_BYTES = 2**18  # text rows are written in pieces of about this size
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
@@ -238,10 +239,9 @@ def default_text_column(table: Table) -> str:
 
 
 def _wordy_columns(table: Table) -> set[str]:
-    found = set()
-    with contextlib.closing(table.rows()) as rows:  # type: ignore[type-var]
-        for row in itertools.islice(rows, _LOOK):
-            found.update(name for name, value in row.values.items() if isinstance(value, str) and _has_words(value))
+    found: set[str] = set()
+    for row in itertools.islice(table.rows(), _LOOK):
+        found.update(name for name, value in row.values.items() if isinstance(value, str) and _has_words(value))
     return found
 
 
@@ -318,7 +318,7 @@ def _unreadable(error: Exception, where: str) -> DataError:
     return DataError(f"cannot be read: {words}", where=where, mend="Check the path and the disk it lies on.")
 
 
-def _file_lines(path: Path, format: str) -> Iterator[str]:
+def _file_lines(path: Path, format: str) -> Generator[str, None, None]:
     where = str(path)
     try:
         with path.open("rb") as binary:
@@ -422,7 +422,7 @@ def _next_record(reader: Any, where: str) -> tuple[int, list[str]] | None:
             raise DataError(
                 f"cannot be divided into fields: {error}",
                 where=f"{where}, {place}",
-                mend='A quotation mark at the start of a field opens it up to the next one; write "" for a mark inside.',
+                mend='A field that begins with a quotation mark ends with one; write "" for a mark inside it.',
             ) from None
         if fields:
             return line, fields
@@ -471,7 +471,7 @@ def _json_object(text: str, where: str) -> dict[str, object]:
     if begins_list:
         mend = f"{mend} A list of objects is divided by: jq -c '.[]' OLD > NEW"
     try:
-        value = json.loads(text)
+        value = json.loads(text.rstrip("\r\n"))  # with its end, the parser may count columns on the next line
     except json.JSONDecodeError as error:
         if not begins_list and text.strip() == "{":
             mend = f"{mend} Objects over several lines are joined by: jq -c . OLD > NEW"
@@ -497,7 +497,7 @@ def _check_pairs(value: dict[str, object], where: str) -> None:
         except UnicodeEncodeError as error:
             half = f"\\u{ord(error.object[error.start]):04x}"
             raise DataError(
-                f"the value of {key!r} holds half a character ({half})".encode(errors="backslashreplace").decode(),
+                f"the value of {key!r} holds half a character ({half})",
                 where=where,
                 mend=f"Write both halves of the pair, or \\ufffd in place of {half}.",
             ) from None
@@ -521,20 +521,20 @@ class _Text(Table):
     """A file of text: CSV, TSV, JSONL or plain lines."""
 
     def rows(self, start: int = 0) -> Iterator[Row]:
-        with contextlib.closing(_file_lines(self.path, self.format)) as lines:  # type: ignore[type-var]
+        with contextlib.closing(_file_lines(self.path, self.format)) as lines:
             yield from _parse(lines, self.format, self.name, start)[1]
 
     def count(self) -> RowCount:
-        with contextlib.closing(_file_lines(self.path, self.format)) as lines:  # type: ignore[type-var]
+        with contextlib.closing(_file_lines(self.path, self.format)) as lines:
             metered = _Metered(lines)
             stream = iter(metered)
             _, rows = _parse(stream, self.format, self.name)
             before = 0 if self.format == "jsonl" else metered.size  # the header
             read = sum(1 for _ in itertools.islice(rows, _SAMPLE))
+            size = metered.size - before
             if next(stream, None) is None:
                 return RowCount(read, True)
-            # `next` above took one line of the rest, so the size includes a little more than the rows read
-            return RowCount(max(read, round(read * (self.path.stat().st_size - before) / (metered.size - before))), False)
+            return RowCount(max(read, round(read * (self.path.stat().st_size - before) / size)), False)
 
     def schema(self) -> pyarrow.Schema:
         import pyarrow as pa
@@ -623,7 +623,8 @@ def _parquet_file(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        with path.open("rb") as binary, pq.ParquetFile(binary) as file:
+        # Without a buffer, Arrow holds the compressed bytes of a whole row group, and a file may be one row group.
+        with pq.ParquetFile(str(path), buffer_size=_PARQUET_BUFFER_BYTES, pre_buffer=False) as file:
             yield file
     except (PermissionError, FileNotFoundError) as error:
         raise _unreadable(error, str(path)) from None
@@ -678,7 +679,7 @@ class _Parquet(Table):
             ) from None
         except (ValueError, OverflowError):
             # Nanoseconds and far dates have no Python value; Arrow's own scalar can still be written on unchanged.
-            return list(column)
+            return [scalar if scalar.is_valid else None for scalar in column]
 
     def count(self) -> RowCount:
         with _parquet_file(self.path) as file:
@@ -751,7 +752,7 @@ class Writer:
             self._sheet.drop()
             self._place.discard()
 
-    def _do(self, act: Any) -> None:
+    def _do(self, act: Callable[[], None]) -> None:
         if not self._open:
             raise ValueError("the writer is closed")
         try:
@@ -795,8 +796,14 @@ def open_writer(
         format = table_format(path) if format is None else _known_format(format)
     except DataError as error:
         raise OutputError(error.what, where=error.where, mend=error.mend) from None
+    if format == "lines":
+        mend = "Name a .csv, .tsv, .jsonl or .parquet file."
+        raise OutputError("tables are not written as plain lines", where=str(path), mend=mend)
+    _refuse_repeated(columns, str(path))
     place = _Beside(target, str(path))
-    return Writer(_sheet(format, place, columns, schema), place)
+    if format == "parquet":
+        return Writer(_ParquetSheet(place, columns, schema), place)
+    return Writer(_LineSheet(place, _line(format, columns, str(path))), place)
 
 
 def stdout_writer(format: str, columns: Sequence[str]) -> Writer:
@@ -815,8 +822,9 @@ def stdout_writer(format: str, columns: Sequence[str]) -> Writer:
         raise OutputError(
             f"{format} cannot be written to {STANDARD_OUTPUT}", mend="Known there: csv, jsonl, tsv. Or name a file."
         )
+    _refuse_repeated(columns, STANDARD_OUTPUT)
     place = _StandardOutput()
-    return Writer(_sheet(format, place, columns, None), place)
+    return Writer(_LineSheet(place, _line(format, columns, place.name)), place)
 
 
 def cell_text(value: object) -> str:
@@ -832,16 +840,20 @@ def cell_text(value: object) -> str:
     if isinstance(value, (bool, list, tuple, dict)):
         return _json_text(value)
     if isinstance(value, (int, float)):
-        return repr(value)
+        return (float.__repr__ if isinstance(value, float) else int.__repr__)(value)  # numpy has words of its own
     return str(_plain(value))
 
 
 def _plain(value: Any) -> object:
     """What a value that JSON does not know is written as."""
     if hasattr(value, "as_py"):  # an Arrow scalar without a Python value
-        return value.cast("string").as_py()
+        text: str = value.cast("string").as_py()
+        # Arrow says "<value out of range: N>" of years past 32767; the bare number since 1970 is at least data.
+        return str(value.value) if text.startswith("<") else text
     if hasattr(value, "isoformat"):
         return value.isoformat()
+    if hasattr(value, "item"):  # a numpy scalar
+        return value.item()
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -850,12 +862,15 @@ def _plain(value: Any) -> object:
     return str(value)
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
+
+
 def _json_text(value: object) -> str:
     """JSON with characters as they are. JSON has no NaN and no infinity; they become null."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+        return _ENCODER.encode(value)
     except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=_plain)
+        return _ENCODER.encode(_finite(value))
 
 
 def _finite(value: object) -> object:
@@ -953,21 +968,17 @@ class _Sheet(ABC):
     def drop(self) -> None: ...
 
 
-def _sheet(format: str, place: _Place, columns: Sequence[str], schema: Any) -> _Sheet:
-    if format in _DELIMITERS:
-        return _LineSheet(place, _DelimitedLine(columns, _DELIMITERS[format], place.name))
-    if format == "jsonl":
-        return _LineSheet(place, _JsonLine())
-    if format == "parquet" and isinstance(place, _Beside):
-        return _ParquetSheet(place, columns, schema)
-    place.discard()
-    raise OutputError(f"tables are not written as {format}", where=place.name, mend="Use csv, tsv, jsonl or parquet.")
+class _Line(ABC):
+    """How a row is one line of text; `head` stands above the first."""
 
-
-class _Line(Protocol):
     head: str
 
+    @abstractmethod
     def text(self, values: Mapping[str, object]) -> str: ...
+
+
+def _line(format: str, columns: Sequence[str], where: str) -> _Line:
+    return _JsonLine() if format == "jsonl" else _DelimitedLine(columns, _DELIMITERS[format], where)
 
 
 class _LineSheet(_Sheet):
@@ -976,7 +987,7 @@ class _LineSheet(_Sheet):
     def __init__(self, place: _Place, line: _Line) -> None:
         self._place = place
         self._line = line
-        self._pending = [line.head.encode()]
+        self._pending = [line.head.encode(errors="replace")]
         self._size = 0
         self._row = 0
 
@@ -1008,7 +1019,7 @@ class _LineSheet(_Sheet):
         self._pending, self._size = [], 0
 
 
-class _DelimitedLine:
+class _DelimitedLine(_Line):
     """CSV or TSV. Quotation marks only where a field needs them; lines end in a plain newline."""
 
     def __init__(self, columns: Sequence[str], delimiter: str, where: str) -> None:
@@ -1033,11 +1044,17 @@ class _DelimitedLine:
         return self._join(cell_text(values.get(name)) for name in self._columns)
 
 
-class _JsonLine:
+class _JsonLine(_Line):
     head = ""
 
     def text(self, values: Mapping[str, object]) -> str:
         return _json_text(dict(values)) + "\n"
+
+
+def _refuse_repeated(columns: Sequence[str], where: str) -> None:
+    for position, name in enumerate(columns):
+        if name in columns[:position]:
+            raise OutputError(f"two columns would be named {name!r}", where=where, mend="Rename the one in the input.")
 
 
 def _refuse_unknown(names: list[str], where: str) -> None:

@@ -36,10 +36,9 @@ class Conventions:
         slots: `sentinels` (`<extra_id_0>`) or `numbered` (`[1]`) marks for the instruction's places.
         method: the method used when none is asked for.
         trained: the directions it was trained on; empty when not known.
-        length_rules: method -> length rule used when none is asked for (`sum` where absent).
+        length_rules: direction -> length rule used when none is asked for (`sum` where absent).
         temperatures: `method/length_rule` -> temperature of the softmax over options (1 where absent).
         blend: term -> weight of the `blend` method; empty where the model has none.
-        blend_length_rules: term -> length rule inside the blend.
         truncation: `fields` (the longest input field is shortened) or `reference` (cut from the right).
         datasets: names of the data sets it was trained on.
     """

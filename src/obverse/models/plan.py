@@ -86,7 +86,7 @@ def batches(lengths: Sequence[int], budget: int, *, slack: int = 128) -> list[li
     return out
 
 
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:
     """How many first items all sequences have in common."""
     if not sequences:
         return 0

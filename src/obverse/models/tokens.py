@@ -52,6 +52,8 @@ def surely_within(text: str, limit: int) -> bool:
 def _tokenise(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     if not texts:
         return []
+    # A lone surrogate (half a character, possible in JSON) has no bytes that a tokenizer could read.
+    texts = [text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8") for text in texts]
     encoded = tokenizer(
         texts,
         add_special_tokens=False,

@@ -60,6 +60,11 @@ def train_bundled(
     from obverse.training.trainer import Lengths, Schedule, train
     from obverse.training.warm_start import SINK, freeze, sentence_encoder_folder, tokenizer_with_sentinels, warm_started
 
+    import torch
+
+    # The output softmax of a confident model is full of denormal numbers, and multiplying those is some ten times
+    # slower. Worker threads take the setting over from the thread that starts them, so it comes before any tensor.
+    torch.set_flush_denormal(True)
     recipe = read_recipe(path)
     sources = build_sources(recipe, path.parent, data)
     objectives = build_objectives(recipe)

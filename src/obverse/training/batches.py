@@ -59,6 +59,49 @@ def pad(rows: Sequence[Sequence[int]], device: torch.device, value: int = 0) -> 
     return ids.to(device), mask.to(device)
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """All that is said about each context, end to end in one decoder row.
+
+    Each text sees itself alone and counts its positions from 0, so the numbers are those of separate rows, but the
+    keys and values of the cross-attention are computed once a context. Real positions stand in reading order.
+    """
+
+    inputs_CT: Tensor
+    targets_CT: Tensor
+    positions_CT: Tensor
+    mask_C1TT: Tensor
+    real_CT: Tensor
+
+
+def pack(texts: Sequence[Sequence[Sequence[int]]], start: int, device: torch.device) -> Packed:
+    """Pack the said texts of each context; every text is led by `start` and ends before its last token."""
+    width = max(sum(map(len, said)) for said in texts)
+    inputs_CT = torch.zeros((len(texts), width), dtype=torch.long)
+    targets_CT = torch.zeros_like(inputs_CT)
+    positions_CT = torch.zeros_like(inputs_CT)
+    real_CT = torch.zeros((len(texts), width), dtype=torch.bool)
+    allowed_CTT = torch.eye(width, dtype=torch.bool).repeat(len(texts), 1, 1)  # padding sees itself: no empty softmax
+    for c, said in enumerate(texts):
+        at = 0
+        for ids in said:
+            to = at + len(ids)
+            inputs_CT[c, at:to] = torch.tensor([start, *ids[:-1]])
+            targets_CT[c, at:to] = torch.tensor(ids)
+            positions_CT[c, at:to] = torch.arange(len(ids))
+            allowed_CTT[c, at:to, at:to] = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+            real_CT[c, at:to] = True
+            at = to
+    mask_CTT = torch.zeros(allowed_CTT.shape).masked_fill_(~allowed_CTT, torch.finfo(torch.float32).min)
+    return Packed(
+        inputs_CT.to(device),
+        targets_CT.to(device),
+        positions_CT.to(device),
+        mask_CTT[:, None].to(device),
+        real_CT.to(device),
+    )
+
+
 def token_log_probs(
     model: nn.Module, pairs: TokenPairs, *, start: int, sink: int, contexts_at_once: int = 24
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,27 +122,22 @@ def token_log_probs(
         chunk = order[begin : begin + contexts_at_once]
         given_CS, given_mask_CS = pad([pairs.given[c] for c in chunk], device)
         states_CSH = model.encoder(input_ids=given_CS, attention_mask=given_mask_CS).last_hidden_state
-        rows = [row for c in chunk for row in rows_of[c]]
-        owner = torch.tensor([i for i, c in enumerate(chunk) for _ in rows_of[c]], device=device)
-        said_NT, said_mask_NT = pad([pairs.said[row] for row in rows], device)
-        inputs_NT = torch.cat([torch.full((len(rows), 1), start, device=device), said_NT[:, :-1]], 1)
-        states_NTH = model.decoder.bert(
-            input_ids=inputs_NT,
-            attention_mask=said_mask_NT,
-            encoder_hidden_states=states_CSH[owner],
-            encoder_attention_mask=given_mask_CS[owner],
+        packed = pack([[pairs.said[row] for row in rows_of[c]] for c in chunk], start, device)
+        states_CTH = model.decoder.bert(
+            input_ids=packed.inputs_CT,
+            position_ids=packed.positions_CT,
+            attention_mask=packed.mask_C1TT,
+            encoder_hidden_states=states_CSH,
+            encoder_attention_mask=given_mask_CS,
             use_cache=False,
         ).last_hidden_state
-        real = said_mask_NT.bool()
-        hidden.append(states_NTH[real])
-        targets.append(said_NT[real])
-        row_NT = torch.tensor(rows, device=device)[:, None].expand_as(said_NT)
-        time_NT = torch.arange(said_NT.shape[1], device=device)[None].expand_as(said_NT)
-        places.append((row_NT * width + time_NT)[real])
+        hidden.append(states_CTH[packed.real_CT])
+        targets.append(packed.targets_CT[packed.real_CT])
+        places += [row * width + t for c in chunk for row in rows_of[c] for t in range(len(pairs.said[row]))]
     logits = model.decoder.cls(torch.cat(hidden))  # (said positions, V)
     target = torch.cat(targets)
     total = torch.logsumexp(logits, -1)
-    place = torch.cat(places)
+    place = torch.tensor(places, device=device)
     flat = torch.zeros(len(pairs.said) * width, device=device)
     log_probs = flat.index_put((place,), logits.gather(1, target[:, None])[:, 0] - total)
     sinks = flat.index_put((place,), logits[:, sink] - total)

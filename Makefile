@@ -1,0 +1,62 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else: they make .venv and fill it.
+#
+# PIP_ARGS goes to pip as it is. By default pip may take a build of torch with GPU libraries (several gigabytes);
+# to take one from elsewhere:  make demo PIP_ARGS="--find-links /folder/with/wheels"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+DATA ?= ../shared/data
+
+.PHONY: help demo test check bench bundled clean
+
+help:
+	@echo "make demo     label the example texts with the bundled model: table, summary, picture"
+	@echo "make test     lint, types and all tests"
+	@echo "make check    lint and types only"
+	@echo "make bench    speed of predict against the machine's matrix rate"
+	@echo "make bundled  train the bundled model again (hours on two cores)"
+
+.venv/core: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "obverse needs Python 3.11 or newer; name one: make demo PYTHON=python3.12"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (once) .."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e .
+	@touch $@
+
+.venv/dev: .venv/core
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ".[dev]"
+	@touch $@
+
+.venv/train: .venv/core
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ".[train]"
+	@touch $@
+
+demo: .venv/core
+	@mkdir -p demo-output
+	$(BIN)/obverse predict examples/messages.csv --text message \
+		--labels "praise, complaint, question, request" --instruction "What is the customer doing?" \
+		--gold gold --output demo-output/labelled.csv --picture demo-output/summary.png --overwrite
+	@echo
+	$(BIN)/obverse predict examples/messages.csv --text message \
+		--labels "praise, complaint, question, request" --instruction "What is the customer doing?" \
+		--explain 1 --picture demo-output/explanation.png
+
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/predict_speed.py --data $(DATA)
+
+bundled: .venv/train
+	$(BIN)/obverse train bundled/recipe.toml --data $(DATA) --output runs/bundled --resume
+	$(BIN)/python bundled/make_package.py --run runs/bundled --data $(DATA)
+
+clean:
+	rm -rf .venv demo-output build src/*.egg-info

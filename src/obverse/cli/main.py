@@ -1,0 +1,68 @@
+"""`obverse`: the commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from obverse import __version__
+from obverse.cli.convert import convert_command, export_command
+from obverse.cli.predict import predict_command
+from obverse.cli.train import train_command
+from obverse.errors import ObverseError
+
+app = typer.Typer(
+    name="obverse",
+    help="Label texts with labels made up a minute ago, and know how far to trust them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"obverse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", callback=_version, is_eager=True),
+) -> None:
+    pass
+
+
+app.command("predict", no_args_is_help=True)(predict_command)
+app.command("convert", no_args_is_help=True)(convert_command)
+app.command("export", no_args_is_help=True)(export_command)
+app.command("train", no_args_is_help=True)(train_command)
+
+
+def main() -> None:
+    """Run the command line; bad input ends in a plain message and exit code 2."""
+    # The message of an error may hold any character of the user's file; a narrow terminal encoding must not turn it
+    # into a second error.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except ObverseError as error:
+        sys.stdout.flush()
+        print(f"obverse: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        # The reader of standard output has gone (`| head`): leave quietly, and keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        print("obverse: stopped", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""obverse-mini, the model that ships with the package.
+
+In the package its matrices are int8 with one scale a row; in memory they are fp32. Beside the trained encoder-decoder
+stand the upper layers of the sentence encoder as they were before training: its similarity of text and label is the
+prior of the `blend` method. The lower layers, which training left alone, serve both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from obverse.errors import ModelError, OutputError
+from obverse.models.base import Conventions, LanguageModel, Progress
+from obverse.queries import Likelihood, Query
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from obverse.models.seq2seq import Seq2SeqModel
+
+NAME = "obverse-mini"
+FOLDER = Path(__file__).parent / "mini"
+_WEIGHTS = "weights.safetensors"
+_PRIOR = "prior."
+
+
+class BundledModel(LanguageModel):
+    """An encoder-decoder with a sentence encoder beside it.
+
+    Args:
+        language_model: scores queries.
+        sentence_encoder: a BERT-shaped module; its mean-pooled, normalised states are compared.
+        tokenizer: of both.
+    """
+
+    family = "encoder-decoder"
+
+    def __init__(self, language_model: Seq2SeqModel, sentence_encoder: nn.Module, tokenizer: Any) -> None:
+        self.name = NAME
+        self._language_model = language_model
+        self._sentence_encoder = sentence_encoder
+        self._tokenizer = tokenizer
+        self._vectors: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    @property
+    def window(self):  # type: ignore[override]
+        return self._language_model.window
+
+    @property
+    def conventions(self) -> Conventions:  # type: ignore[override]
+        return self._language_model.conventions
+
+    def log_likelihoods(
+        self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
+    ) -> list[Likelihood]:
+        return self._language_model.log_likelihoods(queries, progress=progress, pieces=pieces)
+
+    def encode(self, query: Query) -> tuple[list[int], list[int]]:
+        """The token ids of both sides, special tokens included."""
+        return self._language_model.encode(query)
+
+    def count_tokens(self, text: str) -> int:
+        return self._language_model.count_tokens(text)
+
+    def digest(self) -> str:
+        return self._language_model.digest()
+
+    def similarities(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> list[list[float]]:
+        vectors = self.embed(texts)
+        wanted = sorted({label for row in labels for label in row})
+        known = {label: self._vectors[label] for label in wanted if label in self._vectors}
+        fresh = [label for label in wanted if label not in known]
+        for label, vector in zip(fresh, self.embed(fresh), strict=True):
+            known[label] = self._vectors[label] = vector
+        while len(self._vectors) > 10_000:
+            self._vectors.popitem(last=False)
+        out = []
+        for vector, row in zip(vectors, labels, strict=True):
+            out.append([float(s) for s in np.stack([known[label] for label in row]) @ vector])
+        return out
+
+    def embed(self, texts: Sequence[str], *, tokens_at_once: int = 4096) -> np.ndarray:
+        """Sentence vectors of length 1, shape (n, hidden); texts beyond 256 tokens are cut, as the encoder was made."""
+        import torch
+
+        from obverse.models.plan import batches
+
+        if not texts:
+            return np.zeros((0, 0), dtype=np.float32)
+        ids = self._tokenizer(list(texts), truncation=True, max_length=256)["input_ids"]
+        out: list[np.ndarray | None] = [None] * len(ids)
+        device = next(self._sentence_encoder.parameters()).device
+        with torch.inference_mode():
+            for chunk in batches([len(row) for row in ids], tokens_at_once):
+                width = max(len(ids[i]) for i in chunk)
+                batch = torch.zeros((len(chunk), width), dtype=torch.long)
+                mask = torch.zeros((len(chunk), width), dtype=torch.long)
+                for row, i in enumerate(chunk):
+                    batch[row, : len(ids[i])] = torch.tensor(ids[i])
+                    mask[row, : len(ids[i])] = 1
+                full = bool(mask.all())
+                batch, mask = batch.to(device), mask.to(device)
+                states = self._sentence_encoder(
+                    input_ids=batch, attention_mask=None if full else mask
+                ).last_hidden_state
+                pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+                pooled = torch.nn.functional.normalize(pooled, dim=-1).float().cpu().numpy()
+                for row, i in enumerate(chunk):
+                    out[i] = pooled[row]
+        return np.stack([vector for vector in out if vector is not None])
+
+
+def quantize(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A matrix as int8 with one fp32 scale a row: weights = int8 * scale, to half a scale's step."""
+    import torch
+
+    scale = weights.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+    return (weights / scale).round().to(torch.int8), scale[:, 0].to(torch.float32)
+
+
+def pack(
+    model: nn.Module,
+    original: Mapping[str, torch.Tensor],
+    tokenizer: Any,
+    conventions: Mapping[str, Any],
+    folder: Path,
+) -> None:
+    """Write a trained model as the package keeps it.
+
+    Args:
+        model: the trained encoder-decoder (`training.warm_start`), fp32.
+        original: state dict of the encoder before training.
+        conventions: what goes into `obverse.json`.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = dict(model.state_dict())
+    # The one embedding table appears under three names.
+    for copy in ("decoder.bert.embeddings.word_embeddings.weight", "decoder.cls.predictions.decoder.weight"):
+        trained.pop(copy, None)
+    trained.pop("decoder.cls.predictions.decoder.bias", None)  # another name of cls.predictions.bias
+    kept = dict(trained)
+    for name, tensor in original.items():
+        now = trained.get(f"encoder.{name}")
+        if now is None or not torch.equal(now.cpu(), tensor.cpu()):
+            kept[_PRIOR + name] = tensor
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in kept.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if not tensor.is_floating_point():
+            continue
+        if tensor.dim() == 2 and tensor.numel() > 1000:
+            tensors[name], tensors[f"{name}.scale"] = quantize(tensor)
+        else:
+            tensors[name] = tensor.to(torch.float32)
+    save_file(tensors, folder / _WEIGHTS)
+    (folder / "config.json").write_text(json.dumps(model.config.to_dict(), indent=1) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(folder)
+    (folder / "obverse.json").write_text(json.dumps(conventions, indent=1) + "\n", encoding="utf-8")
+
+
+def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes: Any) -> BundledModel:
+    """The model that ships, or another folder written by `pack`.
+
+    Args:
+        device: where it runs; None takes the best there is.
+        changes: conventions to override (`eos=`, `truncation=`).
+
+    Raises:
+        ModelError: the files are not all there.
+    """
+    import dataclasses
+
+    import torch
+    from safetensors.torch import load_file
+    from transformers import EncoderDecoderConfig, EncoderDecoderModel, PreTrainedTokenizerFast
+    from transformers.models.bert.modeling_bert import BertModel
+
+    from obverse.models.conventions import read_conventions
+    from obverse.models.precision import choose_device
+    from obverse.models.seq2seq import Seq2SeqModel
+
+    for name in (_WEIGHTS, "config.json", "tokenizer.json", "obverse.json"):
+        if not (folder / name).is_file():
+            raise ModelError(f"the bundled model's file {name} is missing", where=str(folder), mend="Reinstall obverse.")
+    stored = load_file(folder / _WEIGHTS)
+    weights: dict[str, torch.Tensor] = {}
+    for name, tensor in stored.items():
+        if name.endswith(".scale"):
+            continue
+        scale = stored.get(f"{name}.scale")
+        weights[name] = tensor if scale is None else tensor.float() * scale[:, None]
+    config = EncoderDecoderConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    table = weights["encoder.embeddings.word_embeddings.weight"]
+    weights["decoder.bert.embeddings.word_embeddings.weight"] = table
+    weights["decoder.cls.predictions.decoder.weight"] = table
+    weights["decoder.cls.predictions.decoder.bias"] = weights["decoder.cls.predictions.bias"]
+    model = _without_initialisation(lambda: EncoderDecoderModel(config=config))
+    _assign(model, {name: tensor for name, tensor in weights.items() if not name.startswith(_PRIOR)}, folder)
+    encoder = _without_initialisation(lambda: BertModel(config.encoder, add_pooling_layer=False))
+    prior = {
+        name: weights.get(_PRIOR + name, weights.get(f"encoder.{name}"))
+        for name in encoder.state_dict()
+    }
+    _assign(encoder, {n: t for n, t in prior.items() if t is not None}, folder)
+    where = choose_device(device)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    conventions = dataclasses.replace(read_conventions(folder), **{k: v for k, v in changes.items() if v is not None})
+    language_model = Seq2SeqModel(model.eval().to(where), tokenizer, name=NAME, conventions=conventions)
+    return BundledModel(language_model, encoder.eval().to(where), tokenizer)
+
+
+def export(folder: Path, target: Path) -> None:
+    """Write the bundled model as a plain transformers folder in fp32, without the prior, which has no place there.
+
+    Raises:
+        OutputError: `target` exists.
+    """
+    import os
+    import shutil
+
+    if target.exists():
+        raise OutputError("exists already", where=str(target), mend="Name a folder that does not exist yet.")
+    bundled = load_bundled(folder, device="cpu")
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        bundled._language_model.model.save_pretrained(fresh)
+        bundled._tokenizer.save_pretrained(fresh)
+        raw = json.loads((folder / "obverse.json").read_text(encoding="utf-8"))
+        raw.pop("blend", None)
+        raw["method"] = "product"
+        (fresh / "obverse.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+        os.rename(fresh, target)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(target)) from None
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the packed files, 16 hexadecimal digits."""
+    state = hashlib.sha256()
+    for name in (_WEIGHTS, "config.json", "tokenizer.json", "obverse.json"):
+        state.update((folder / name).read_bytes())
+    return state.hexdigest()[:16]
+
+
+def _without_initialisation(build: Any) -> Any:
+    """Build a module on no device: random weights that are replaced at once are not worth a second."""
+    import torch
+
+    with torch.device("meta"):
+        return build()
+
+
+def _assign(module: nn.Module, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Put weights into a module built without storage, and make its buffers."""
+    import torch
+
+    missing, unexpected = module.load_state_dict(dict(weights), strict=False, assign=True)
+    missing = [name for name in missing if "position_ids" not in name and "token_type_ids" not in name]
+    if missing or unexpected:
+        raise ModelError(
+            f"the weights do not fit the configuration (missing {missing[:3]}, unexpected {unexpected[:3]})",
+            where=str(folder),
+        )
+    for part in module.modules():
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            if not buffer.is_meta:
+                continue
+            if name == "position_ids":
+                made = torch.arange(buffer.shape[-1]).expand(buffer.shape).clone()
+            elif name == "token_type_ids":
+                made = torch.zeros(buffer.shape, dtype=torch.long)
+            else:
+                raise ModelError(f"the buffer {name} has no stored value", where=str(folder))
+            setattr(part, name, made)

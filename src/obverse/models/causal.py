@@ -1,0 +1,358 @@
+"""Causal models: GPT-2, Llama and every other left-to-right network of the transformers library.
+
+Given and said text are one sequence of tokens. Contexts that several said texts share are read once: first the tokens
+that all contexts of a block have in common (an instruction, demonstrations), then the rest of each context, then the
+said texts, each stage going on from the keys and values of the one before. A network without such a cache is run on
+whole sequences instead. The head runs at said positions only, where the network's own logits are plainly its head
+applied to its last states.
+
+Axes: B rows of a batch, S positions of a row, N chosen positions, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, pairwise
+from math import fsum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from obverse.errors import ModelError, WindowError
+from obverse.models.base import Conventions, LanguageModel, Progress, Window
+from obverse.models.forward import cache_rows, padded, target_log_probs, weights_digest
+from obverse.models.plan import Shared, batches, blocks, common_prefix, share
+from obverse.models.tokens import Tokens, surely_within
+from obverse.queries import Likelihood, Query
+
+_BLOCK_ROWS = 4096
+_BUDGET_CPU = 1024
+_BUDGET_ACCELERATOR = 8192
+# A shared beginning shorter than this is not worth a stage of its own.
+_WORTH_SHARING = 16
+
+
+class CausalModel(LanguageModel):
+    """A causal model of the transformers library.
+
+    `given + said` is tokenised as one text, as lm-evaluation-harness does it: white space at the end of the given text
+    joins the said text, and the said tokens are those behind the first `n`, where `n` is the number of tokens of the
+    given text alone. Where a token reaches over the border so far that no said token would be left, the said tokens
+    begin at the first token in which the two tokenisations differ. No end-of-sequence token is scored. A BOS stands in
+    front only where the tokenizer itself puts one; an empty given side starts from the BOS or, lacking one, the EOS.
+
+    Args:
+        model: the network; it is set to evaluation.
+        tokenizer: its tokenizer.
+        name: how it was asked for.
+        conventions: `truncation="reference"` cuts texts at the window (both sides on their right) instead of refusing.
+        window: the limit on both sides together; None reads it off the configuration.
+        token_budget: the largest padded area of a batch; None chooses by device. No answer depends on it.
+    """
+
+    family = "causal"
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        conventions: Conventions,
+        window: Window | None = None,
+        token_budget: int | None = None,
+    ) -> None:
+        self.name = name
+        self.conventions = conventions
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.device = next(model.parameters()).device
+        self._tokens = Tokens(tokenizer)
+        self._bos = tuple(self._tokens.leading)
+        bos, eos = getattr(tokenizer, "bos_token_id", None), getattr(tokenizer, "eos_token_id", None)
+        self._opening = self._bos or ((bos,) if bos is not None else (eos,) if eos is not None else ())
+        limit = getattr(model.config, "max_position_embeddings", None)
+        # The last token is never read, but an empty given side needs one place for its opening token.
+        self.window = window or Window(joint=None if limit is None else limit - len(self._bos))
+        on_cpu = self.device.type == "cpu"
+        self._budget = token_budget or (_BUDGET_CPU if on_cpu else _BUDGET_ACCELERATOR)
+        fill = getattr(tokenizer, "pad_token_id", None)
+        self._fill = 0 if fill is None else fill
+
+    def log_likelihoods(
+        self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
+    ) -> list[Likelihood]:
+        groups = share(_sides(query) for query in queries)
+        self._refuse_overlong(groups)
+        answers: list[Likelihood | None] = [None] * len(queries)
+        with torch.inference_mode():
+            for block in blocks(groups, _BLOCK_ROWS):
+                self._answer(block, answers, progress, pieces)
+        return [answer for answer in answers if answer is not None]
+
+    def encode(self, query: Query) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a query: what is read first (a BOS included), and what is scored.
+
+        Raises:
+            WindowError: it does not fit, and the truncation is not `reference`.
+        """
+        row = self._rows([_Asked(*_sides(query), ())])[0]
+        return row.given, row.said
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokens.passing([text])[0])
+
+    def digest(self) -> str:
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return weights_digest(self.model, self.tokenizer.get_vocab(), self.conventions)
+
+    @cached_property
+    def _network(self) -> _Network:
+        return _Network(self.model, self.device)
+
+    def _refuse_overlong(self, groups: Sequence[Shared]) -> None:
+        """Find queries that do not fit before any work is done."""
+        limit = self.window.joint
+        if limit is None or self.conventions.truncation == "reference":
+            return
+        suspects = [
+            _Asked(group.given, said, ())
+            for group in groups
+            for said in group.said
+            if not surely_within(group.given + said, limit)
+        ]
+        for start in range(0, len(suspects), 1024):
+            self._rows(suspects[start : start + 1024])
+
+    def _rows(self, asked: Sequence[_Asked]) -> list[_Row]:
+        givens = list(dict.fromkeys(ask.given for ask in asked))
+        alone = dict(zip(givens, self._tokens.passing(givens), strict=True))
+        wholes = self._tokens.passing(ask.given + ask.said for ask in asked)
+        return [self._row(ask, alone[ask.given], whole) for ask, whole in zip(asked, wholes, strict=True)]
+
+    def _row(self, ask: _Asked, given: tuple[int, ...], whole: tuple[int, ...]) -> _Row:
+        border = min(len(given), len(whole))
+        if border == len(whole) and ask.said:
+            border = common_prefix([given, whole])
+        read, said = whole[:border], whole[border:]
+        cut = 0
+        # A given side without tokens still takes one place, for the opening token that is not the tokenizer's own.
+        taken = 0 if read or self._bos else 1
+        limit = self.window.joint
+        if limit is not None and len(whole) + taken > limit:
+            if self.conventions.truncation != "reference":
+                raise WindowError(
+                    f"a query has {len(read)} given and {len(said)} said tokens, and {self.name} reads at most "
+                    f"{limit} together",
+                    where=f"given text that begins {ask.given[:60]!r}",
+                    mend="Shorten the text, or choose a model with a larger window.",
+                )
+            said = said[: limit - taken]
+            read = read[: limit - len(said)]
+            cut = len(whole) - len(read) - len(said)
+        opened = (*self._bos, *read) if read else self._opening
+        if not opened:
+            raise ModelError(
+                f"{self.name} has neither a BOS nor an EOS token, so nothing can be asked of it without given text",
+                mend="Choose a method whose given side is never empty.",
+            )
+        return _Row(opened, said, cut, ask.places)
+
+    def _answer(
+        self, block: Sequence[Shared], answers: list[Likelihood | None], progress: Progress | None, pieces: bool
+    ) -> None:
+        asked = [
+            _Asked(group.given, said, places)
+            for group in block
+            for said, places in zip(group.said, group.places, strict=True)
+        ]
+
+        def settle(rows: Sequence[_Row], scored: Sequence[Sequence[float]]) -> None:
+            for row, token_nats in zip(rows, scored, strict=True):
+                likelihood = Likelihood(
+                    fsum(token_nats),
+                    len(row.said),
+                    tuple(token_nats),
+                    self._tokens.pieces(row.said) if pieces else (),
+                    row.cut,
+                )
+                for place in row.places:
+                    answers[place] = likelihood
+            if progress is not None:
+                progress(sum(len(row.places) for row in rows))
+
+        contexts: dict[tuple[int, ...], list[_Row]] = {}
+        for row in self._rows(asked):
+            contexts.setdefault(row.given, []).append(row)
+        stem, skipped = self._stem(list(contexts))
+        single = [rows[0] for rows in contexts.values() if len(rows) == 1]
+        several = [rows for rows in contexts.values() if len(rows) > 1]
+        if not self._network.shares:
+            single, several = [row for rows in contexts.values() for row in rows], []
+        for batch in batches([len(row.given) - skipped + len(row.said) for row in single], self._budget):
+            rows = [single[i] for i in batch]
+            settle(rows, self._whole(rows, stem, skipped))
+        # Contexts of one length go together, so that no position of theirs is padding and no mask is needed.
+        several.sort(key=lambda rows: len(rows[0].given))
+        for length, alike in groupby(several, key=lambda rows: len(rows[0].given)):
+            some = list(alike)
+            at_once = max(1, self._budget // (length - skipped))
+            for start in range(0, len(some), at_once):
+                self._branches(some[start : start + at_once], stem, skipped, settle)
+
+    def _stem(self, contexts: Sequence[tuple[int, ...]]) -> tuple[Any, int]:
+        """The cache of the tokens that all contexts begin with, and their number; (None, 0) where there are few."""
+        if len(contexts) < 2 or not self._network.shares:
+            return None, 0
+        # At least one token of each context stays, for its state is what the first said token is read off.
+        length = min(common_prefix(contexts), min(map(len, contexts)) - 1)
+        if length < _WORTH_SHARING:
+            return None, 0
+        ids_BS, _ = padded([contexts[0][:length]], self._fill, self.device)
+        return self._network.run(ids_BS, None, keep=True)[1], length
+
+    def _grown(self, stem: Any, rows: int) -> Any:
+        if stem is None:
+            return None
+        return cache_rows(stem, torch.zeros(rows, dtype=torch.long, device=self.device))
+
+    def _whole(self, rows: Sequence[_Row], stem: Any, skipped: int) -> list[list[float]]:
+        """Scores of rows that share no more than the stem."""
+        # No mask: padding stands on the right, where a causal network does not look.
+        ids_BS, _ = padded(
+            [(row.given + row.said)[skipped:-1] or (self._fill,) for row in rows], self._fill, self.device
+        )
+        states_BSD, _ = self._network.run(ids_BS, self._grown(stem, len(rows)), keep=stem is not None)
+        leads = [len(row.given) - skipped - 1 for row in rows]
+        return self._scores(states_BSD, leads, [row.said for row in rows])
+
+    def _branches(self, contexts: Sequence[Sequence[_Row]], stem: Any, skipped: int, settle: Any) -> None:
+        """Scores of rows whose contexts, all of one length, have several said texts each."""
+        ids_BS, _ = padded([rows[0].given[skipped:] for rows in contexts], self._fill, self.device)
+        states_BSD, cache = self._network.run(ids_BS, self._grown(stem, len(contexts)), keep=True)
+        branches = [(owner, row) for owner, rows in enumerate(contexts) for row in rows]
+        opened = [i for i, (_, row) in enumerate(branches) if row.said]
+        scored: list[list[float]] = [[] for _ in branches]
+        first = target_log_probs(
+            self._network.head,
+            states_BSD[:, -1],
+            [branches[i][0] for i in opened],
+            [branches[i][1].said[0] for i in opened],
+            self._network.vocabulary,
+        )
+        for i, log_prob in zip(opened, first, strict=True):
+            scored[i].append(log_prob)
+        wanted = [i for i in opened if len(branches[i][1].said) > 1]
+        # A row carries its context's keys and values along, which weigh on memory as positions do.
+        load = len(contexts[0][0].given) // 4
+        for batch in batches([len(branches[i][1].said) - 1 + load for i in wanted], self._budget):
+            chosen = [wanted[i] for i in sorted(batch)]
+            index_B = torch.tensor([branches[i][0] for i in chosen], device=self.device)
+            said = [branches[i][1].said for i in chosen]
+            ids_BS, _ = padded([ids[:-1] for ids in said], self._fill, self.device)
+            states_BSD, _ = self._network.run(ids_BS, cache_rows(cache, index_B), keep=True)
+            rest = self._scores(states_BSD, [0] * len(said), [ids[1:] for ids in said])
+            for i, log_probs in zip(chosen, rest, strict=True):
+                scored[i].extend(log_probs)
+        settle([row for _, row in branches], scored)
+
+    def _scores(
+        self, states_BSD: Tensor, leads: Sequence[int], targets: Sequence[tuple[int, ...]]
+    ) -> list[list[float]]:
+        """Log-probabilities of each row's targets, the first of which follows position `leads[row]`."""
+        width = states_BSD.shape[1]
+        rows = zip(leads, targets, strict=True)
+        places = [b * width + lead + s for b, (lead, ids) in enumerate(rows) for s in range(len(ids))]
+        flat = [token for ids in targets for token in ids]
+        if not flat:
+            return [[] for _ in targets]
+        states_ND = states_BSD.flatten(0, 1)[torch.tensor(places, device=states_BSD.device)]
+        log_probs = target_log_probs(self._network.head, states_ND, range(len(flat)), flat, self._network.vocabulary)
+        ends = [0]
+        for ids in targets:
+            ends.append(ends[-1] + len(ids))
+        return [log_probs[low:high] for low, high in pairwise(ends)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A given and a said text, and where in the list of queries the pair is asked."""
+
+    given: str
+    said: str
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The same as tokens: what is read, what is scored, how many tokens a hard limit took away."""
+
+    given: tuple[int, ...]
+    said: tuple[int, ...]
+    cut: int
+    places: tuple[int, ...]
+
+
+def _sides(query: Query) -> tuple[str, str]:
+    given = query.given.rstrip()
+    return given, query.given[len(given) :] + query.said
+
+
+class _Network:
+    """The body and the head of a causal network.
+
+    Whether they may be used apart, and whether the body can go on from a cache, is found out on a few tokens: some
+    classes scale or bend their logits behind the head, and some keep a state that cannot be repeated. Those are run
+    whole, on their own forward.
+    """
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.vocabulary: int = model.config.get_text_config().vocab_size
+        self._model = model
+        self._body = model.base_model
+        self._head = model.get_output_embeddings()
+        probe_BS = torch.tensor([[i % self.vocabulary for i in (3, 1, 4, 1, 5)]], device=device)
+        whole_BSV = model(input_ids=probe_BS, use_cache=False).logits
+        self._apart = False
+        self.shares = False
+        if self._head is None or self._body is model:
+            return
+        out = self._body(input_ids=probe_BS[:, :2], use_cache=True)
+        cache = getattr(out, "past_key_values", None)
+        states_BSD = self._body(input_ids=probe_BS, use_cache=False).last_hidden_state
+        # The same numbers in the same order: anything done to the logits besides shows up in the last bits.
+        self._apart = torch.equal(self._head(states_BSD), whole_BSV)
+        if not self._apart or not _repeatable(cache):
+            return
+        rest_BSD = self._body(input_ids=probe_BS[:, 2:], past_key_values=cache, use_cache=True).last_hidden_state
+        tolerance = 1e-3 if states_BSD.dtype == torch.float32 else 1e-1
+        self.shares = torch.allclose(rest_BSD, states_BSD[:, 2:], rtol=tolerance, atol=tolerance)
+
+    def run(self, ids_BS: Tensor, cache: Any, *, keep: bool) -> tuple[Tensor, Any]:
+        """States of the ids behind what the cache holds, and the cache that has grown by them."""
+        if not self._apart:
+            return self._model(input_ids=ids_BS, use_cache=False).logits, None
+        out = self._body(input_ids=ids_BS, past_key_values=cache, use_cache=keep)
+        return out.last_hidden_state, out.past_key_values if keep else None
+
+    def head(self, states_ND: Tensor) -> Tensor:
+        """Logits (N, V)."""
+        if not self._apart:
+            return states_ND
+        logits_NV: Tensor = self._head(states_ND)
+        return logits_NV
+
+
+def _repeatable(cache: Any) -> bool:
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    return type(cache) is DynamicCache and all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
+    )

@@ -1,0 +1,497 @@
+"""Encoder-decoders: T5 and mT5, BART and its kin, and pairs such as bert2bert.
+
+Each different given text goes through the encoder once. Its said texts are then read by the decoder: where a context
+has several of them, the start position (which is the same for all) and the keys and values of the cross-attention
+are computed once and their rows repeated. The head runs at said positions only.
+
+Axes: B rows of a batch, G positions of the given side, S positions of the said side, N chosen positions, D width,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import fsum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from obverse.errors import ModelError, WindowError
+from obverse.models.base import Conventions, LanguageModel, Progress, Window
+from obverse.models.conventions import EOS_PRESETS
+from obverse.models.forward import cache_rows, padded, target_log_probs, weights_digest
+from obverse.models.plan import Shared, batches, blocks, share
+from obverse.models.tokens import Tokens, surely_within
+from obverse.queries import Likelihood, Query
+
+# Different (given, said) pairs worked on at a time: bounds what is held beside the answers.
+_BLOCK_ROWS = 8192
+_BUDGET_CPU = 1024
+_BUDGET_ACCELERATOR = 8192
+
+
+class Seq2SeqModel(LanguageModel):
+    """An encoder-decoder of the transformers library.
+
+    What stands round the texts is decided by the end-of-sequence preset of the conventions:
+
+    =========  ==================================  ========================================  ===================
+    preset     given side                          said side, read by the decoder            scored
+    =========  ==================================  ========================================  ===================
+    t0         tokens                              start, tokens                             tokens, EOS
+    flipped    tokens, EOS                         start, tokens                             tokens, EOS
+    lm-eval    tokens, EOS                         start, tokens without the last            tokens
+    own        the tokenizer's own special tokens  start, leading mark if another, tokens    tokens, end
+    =========  ==================================  ========================================  ===================
+
+    The start is the configured `decoder_start_token_id`. Under `own`, a mark that the tokenizer puts in front of a text
+    and that is not the start itself (BART's `<s>` behind its start `</s>`) is read but not scored, because such models
+    are trained to have it there; the end is the configured end token, else the tokenizer's EOS or SEP.
+
+    White space at the front of the said text is dropped, for a fresh text starts there. Under `lm-eval` it is kept, and
+    white space at the end of the given text joins it, as that harness does. A given side without any token is
+    replaced by a single EOS, since an encoder cannot read nothing.
+
+    Args:
+        model: the network; it is set to evaluation.
+        tokenizer: its tokenizer.
+        name: how it was asked for.
+        conventions: presets; `truncation="reference"` cuts texts at the window instead of refusing them.
+        window: token limits without special tokens; None reads them off the configuration.
+        token_budget: the largest padded area of a batch; None chooses by device. No answer depends on it.
+
+    Raises:
+        ModelError: no start or end token is known, or the preset does not exist.
+    """
+
+    family = "encoder-decoder"
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        conventions: Conventions,
+        window: Window | None = None,
+        token_budget: int | None = None,
+    ) -> None:
+        if conventions.eos not in EOS_PRESETS:
+            raise ModelError(
+                f"there is no end-of-sequence preset {conventions.eos!r}", mend=f"Known: {', '.join(EOS_PRESETS)}."
+            )
+        self.name = name
+        self.conventions = conventions
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.device = next(model.parameters()).device
+        self._tokens = Tokens(tokenizer)
+        self._frame = _frame(model, self._tokens, conventions.eos, name)
+        self.window = _window(model, self._frame, conventions) if window is None else window
+        on_cpu = self.device.type == "cpu"
+        self._budget = token_budget or (_BUDGET_CPU if on_cpu else _BUDGET_ACCELERATOR)
+        self._fill = _first(getattr(tokenizer, "pad_token_id", None), 0)
+
+    def log_likelihoods(
+        self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
+    ) -> list[Likelihood]:
+        groups = share(self._sides(query) for query in queries)
+        self._refuse_overlong(groups)
+        answers: list[Likelihood | None] = [None] * len(queries)
+        with torch.inference_mode():
+            for block in blocks(groups, _BLOCK_ROWS):
+                self._answer(block, answers, progress, pieces)
+        return [answer for answer in answers if answer is not None]
+
+    def encode(self, query: Query) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a query: what the encoder reads, and what is scored of the said side.
+
+        Raises:
+            WindowError: it does not fit, and the truncation is not `reference`.
+        """
+        given, said = self._sides(query)
+        given_ids, said_ids = self._tokens.passing([given, said])
+        return self._given_row(given, given_ids)[0], self._said_row(said, said_ids)[0]
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokens.passing([text])[0])
+
+    def digest(self) -> str:
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return weights_digest(self.model, self.tokenizer.get_vocab(), self.conventions)
+
+    @cached_property
+    def _network(self) -> _Network:
+        return _network(self.model)
+
+    def _sides(self, query: Query) -> tuple[str, str]:
+        if self.conventions.eos != "lm-eval":
+            return query.given, query.said.lstrip()
+        given = query.given.rstrip()
+        return given, query.given[len(given) :] + query.said
+
+    def _given_row(self, text: str, ids: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        kept = self._fitting("given", text, ids, self.window.given)
+        row = (*self._frame.before_given, *kept, *self._frame.after_given)
+        return row or (self._frame.end,), len(ids) - len(kept)
+
+    def _said_row(self, text: str, ids: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        kept = self._fitting("said", text, ids, self.window.said)
+        return (*kept, *self._frame.after_said), len(ids) - len(kept)
+
+    def _fitting(self, side: str, text: str, ids: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
+        if limit is None or len(ids) <= limit:
+            return ids
+        if self.conventions.truncation == "reference":
+            return ids[:limit]
+        raise WindowError(
+            f"the {side} side of a query has {len(ids)} tokens, and {self.name} reads at most {limit} there",
+            where=f"{side} text that begins {text[:60]!r}",
+            mend="Shorten the text, or choose a model with a larger window.",
+        )
+
+    def _refuse_overlong(self, groups: Sequence[Shared]) -> None:
+        """Find texts that do not fit before any work is done."""
+        if self.conventions.truncation == "reference":
+            return
+        sides = (
+            ("given", self.window.given, (group.given for group in groups)),
+            ("said", self.window.said, dict.fromkeys(said for group in groups for said in group.said)),
+        )
+        for side, limit, texts in sides:
+            if limit is None:
+                continue
+            suspects = [text for text in texts if not surely_within(text, limit)]
+            for start in range(0, len(suspects), 1024):
+                some = suspects[start : start + 1024]
+                for text, ids in zip(some, self._tokens.passing(some), strict=True):
+                    self._fitting(side, text, ids, limit)
+
+    def _answer(
+        self, block: Sequence[Shared], answers: list[Likelihood | None], progress: Progress | None, pieces: bool
+    ) -> None:
+        given_ids = self._tokens.passing(group.given for group in block)
+        given = [self._given_row(group.given, ids) for group, ids in zip(block, given_ids, strict=True)]
+        texts = list(dict.fromkeys(text for group in block for text in group.said))
+        said = {text: self._said_row(text, ids) for text, ids in zip(texts, self._tokens.of(texts), strict=True)}
+        for batch in batches([len(row) for row, _ in given], self._budget):
+            hidden_BGD, mask_BG = self._encode_rows([given[i][0] for i in batch])
+            rows = [(b, i, j) for b, i in enumerate(batch) for j in range(len(block[i].said))]
+            targets = [said[block[i].said[j]][0] for _, i, j in rows]
+            scored = self._decode(hidden_BGD, mask_BG, [b for b, _, _ in rows], targets)
+            answered = 0
+            for (_, i, j), ids, token_nats in zip(rows, targets, scored, strict=True):
+                likelihood = Likelihood(
+                    fsum(token_nats),
+                    len(ids),
+                    tuple(token_nats),
+                    self._tokens.pieces(ids) if pieces else (),
+                    given[i][1] + said[block[i].said[j]][1],
+                )
+                for place in block[i].places[j]:
+                    answers[place] = likelihood
+                answered += len(block[i].places[j])
+            if progress is not None:
+                progress(answered)
+
+    def _encode_rows(self, rows: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
+        ids_BG, mask_BG = padded(rows, self._fill, self.device)
+        return self._network.encode(ids_BG, mask_BG), mask_BG
+
+    def _decode(
+        self, hidden_BGD: Tensor, mask_BG: Tensor | None, owners: list[int], targets: list[tuple[int, ...]]
+    ) -> list[list[float]]:
+        """Log-probabilities of the target tokens of each row, whose context is `owners[row]` (ascending)."""
+        if self._network.shares and len(set(owners)) < len(owners):
+            return self._decode_shared(hidden_BGD, mask_BG, owners, targets)
+        scored: list[list[float]] = [[] for _ in targets]
+        wanted = [row for row, ids in enumerate(targets) if ids]
+        lead = len(self._frame.start) - 1
+        for batch in batches([len(targets[row]) + lead for row in wanted], self._budget):
+            rows = [wanted[i] for i in batch]
+            index_B = torch.tensor([owners[row] for row in rows], device=self.device)
+            ids_BS, _ = padded([(*self._frame.start, *targets[row][:-1]) for row in rows], self._fill, self.device)
+            # No mask on the said side: padding stands on the right, where a decoder does not look.
+            states_BSD = self._network.decode(
+                ids_BS, hidden_BGD[index_B], None if mask_BG is None else mask_BG[index_B], None
+            )
+            self._score(states_BSD, rows, [targets[row] for row in rows], lead, scored)
+        return scored
+
+    def _decode_shared(
+        self, hidden_BGD: Tensor, mask_BG: Tensor | None, owners: list[int], targets: list[tuple[int, ...]]
+    ) -> list[list[float]]:
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        scored: list[list[float]] = [[] for _ in targets]
+        contexts = hidden_BGD.shape[0]
+        start_BS = torch.tensor([self._frame.start] * contexts, device=self.device)
+        config = self._network.decoder_config
+        cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        first_BD = self._network.decode(start_BS, hidden_BGD, mask_BG, cache)[:, -1]
+        opened = [row for row, ids in enumerate(targets) if ids]
+        log_probs = target_log_probs(
+            self._network.head,
+            first_BD,
+            [owners[row] for row in opened],
+            [targets[row][0] for row in opened],
+            self._network.vocabulary,
+        )
+        for row, log_prob in zip(opened, log_probs, strict=True):
+            scored[row].append(log_prob)
+        wanted = [row for row in opened if len(targets[row]) > 1]
+        # A row carries its context's keys and values along, which weigh on memory as positions do.
+        load = hidden_BGD.shape[1] // 4
+        for batch in batches([len(targets[row]) - 1 + load for row in wanted], self._budget):
+            rows = [wanted[i] for i in sorted(batch)]
+            index_B = torch.tensor([owners[row] for row in rows], device=self.device)
+            ids_BS, _ = padded([targets[row][:-1] for row in rows], self._fill, self.device)
+            states_BSD = self._network.decode(
+                ids_BS,
+                # Only its shape is looked at: keys and values stand in the cache.
+                hidden_BGD[:1].expand(len(rows), -1, -1),
+                None if mask_BG is None else mask_BG[index_B],
+                EncoderDecoderCache(
+                    cache_rows(cache.self_attention_cache, index_B), cache_rows(cache.cross_attention_cache, index_B)
+                ),
+            )
+            self._score(states_BSD, rows, [targets[row][1:] for row in rows], 0, scored)
+        return scored
+
+    def _score(
+        self,
+        states_BSD: Tensor,
+        rows: Sequence[int],
+        targets: Sequence[tuple[int, ...]],
+        lead: int,
+        scored: list[list[float]],
+    ) -> None:
+        """Append the log-probabilities of `targets`, the first of which follows position `lead`."""
+        width = states_BSD.shape[1]
+        places = [b * width + lead + s for b, ids in enumerate(targets) for s in range(len(ids))]
+        flat = [token for ids in targets for token in ids]
+        states_ND = states_BSD.flatten(0, 1)
+        if len(places) < states_ND.shape[0]:
+            states_ND = states_ND[torch.tensor(places, device=states_ND.device)]
+        log_probs = target_log_probs(self._network.head, states_ND, range(len(flat)), flat, self._network.vocabulary)
+        ends = [0]
+        for ids in targets:
+            ends.append(ends[-1] + len(ids))
+        for row, (low, high) in zip(rows, pairwise(ends), strict=True):
+            scored[row].extend(log_probs[low:high])
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The special tokens round both sides."""
+
+    before_given: tuple[int, ...]
+    after_given: tuple[int, ...]
+    start: tuple[int, ...]
+    after_said: tuple[int, ...]
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """The parts of a network, called as its own forward calls them.
+
+    Attributes:
+        encode: ids (B, G) and mask (B, G) or None -> states (B, G, D).
+        decode: ids (B, S), encoder states, their mask or None, cache or None -> states (B, S, D).
+        head: states (N, D) -> logits (N, V).
+        shares: whether the decoder can go on from a cache.
+        decoder_config: what a cache is made for.
+        vocabulary: V.
+    """
+
+    encode: Callable[[Tensor, Tensor | None], Tensor]
+    decode: Callable[[Tensor, Tensor, Tensor | None, Any], Tensor]
+    head: Callable[[Tensor], Tensor]
+    shares: bool
+    decoder_config: Any
+    vocabulary: int
+
+
+def _network(model: Any) -> _Network:
+    kind = model.config.model_type
+    if kind in ("t5", "mt5", "umt5", "longt5"):
+        return _t5(model)
+    if kind in ("bart", "mbart", "pegasus", "marian", "mvp", "plbart", "blenderbot", "blenderbot-small"):
+        return _bart(model)
+    if kind == "encoder-decoder" and model.decoder.config.model_type in _PAIR_HEADS:
+        return _pair(model)
+    return _whole(model)
+
+
+def _t5(model: Any) -> _Network:
+    config = model.config
+    if config.model_type == "mt5":
+        scaled = False
+    elif config.model_type == "umt5":
+        scaled = config.tie_word_embeddings
+    else:
+        # Not `tie_word_embeddings`, which reads True even for v1.1 models, whose outputs must not be scaled.
+        scaled = config.scale_decoder_outputs
+    scale = model.model_dim**-0.5
+
+    def head(states_ND: Tensor) -> Tensor:
+        logits_NV: Tensor = model.lm_head(states_ND * scale if scaled else states_ND)
+        return logits_NV
+
+    return _Network(_encoder(model), _decoder(model.decoder), head, True, model.decoder.config, config.vocab_size)
+
+
+def _bart(model: Any) -> _Network:
+    decoder = model.get_decoder()
+
+    def head(states_ND: Tensor) -> Tensor:
+        logits_NV: Tensor = model.lm_head(states_ND) + model.final_logits_bias.to(states_ND.device)
+        return logits_NV
+
+    return _Network(_encoder(model), _decoder(decoder), head, True, decoder.config, model.lm_head.out_features)
+
+
+_PAIR_HEADS = {"bert": "cls", "roberta": "lm_head", "xlm-roberta": "lm_head", "gpt2": "lm_head"}
+
+
+def _pair(model: Any) -> _Network:
+    decoder = model.decoder
+    head = getattr(decoder, _PAIR_HEADS[decoder.config.model_type])
+    encode = _encoder(model)
+    projects = (
+        model.encoder.config.hidden_size != decoder.config.hidden_size
+        and getattr(decoder.config, "cross_attention_hidden_size", None) is None
+    )
+
+    def encode_and_project(ids_BG: Tensor, mask_BG: Tensor | None) -> Tensor:
+        hidden_BGD = encode(ids_BG, mask_BG)
+        if projects:
+            hidden_BGD = model.enc_to_dec_proj(hidden_BGD)
+        return hidden_BGD
+
+    return _Network(
+        encode_and_project,
+        _decoder(decoder.base_model),
+        head,
+        True,
+        decoder.config,
+        decoder.config.vocab_size,
+    )
+
+
+def _whole(model: Any) -> _Network:
+    """Any other class: its own forward, which applies the head at every position."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    def decode(ids_BS: Tensor, hidden_BGD: Tensor, mask_BG: Tensor | None, cache: Any) -> Tensor:
+        logits_BSV: Tensor = model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden_BGD),
+            attention_mask=mask_BG,
+            decoder_input_ids=ids_BS,
+            use_cache=False,
+        ).logits
+        return logits_BSV
+
+    config = getattr(model.config, "decoder", None) or model.config
+    return _Network(_encoder(model), decode, lambda logits_NV: logits_NV, False, config, config.vocab_size)
+
+
+def _encoder(model: Any) -> Callable[[Tensor, Tensor | None], Tensor]:
+    encoder = model.get_encoder()
+
+    def encode(ids_BG: Tensor, mask_BG: Tensor | None) -> Tensor:
+        hidden_BGD: Tensor = encoder(input_ids=ids_BG, attention_mask=mask_BG).last_hidden_state
+        return hidden_BGD
+
+    return encode
+
+
+def _decoder(decoder: Any) -> Callable[[Tensor, Tensor, Tensor | None, Any], Tensor]:
+    def decode(ids_BS: Tensor, hidden_BGD: Tensor, mask_BG: Tensor | None, cache: Any) -> Tensor:
+        states_BSD: Tensor = decoder(
+            input_ids=ids_BS,
+            encoder_hidden_states=hidden_BGD,
+            encoder_attention_mask=mask_BG,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        return states_BSD
+
+    return decode
+
+
+def _first(*values: Any) -> Any:
+    """The first value that is known; a list of several stands for its first."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            value = value[0] if value else None
+        if value is not None:
+            return value
+    return None
+
+
+def _frame(model: Any, tokens: Tokens, eos: str, name: str) -> _Frame:
+    config, tokenizer = model.config, tokens.tokenizer
+    generation = getattr(model, "generation_config", None)
+    inner = getattr(config, "decoder", None)
+    start = _first(
+        getattr(config, "decoder_start_token_id", None),
+        getattr(generation, "decoder_start_token_id", None),
+        getattr(inner, "decoder_start_token_id", None),
+        getattr(tokenizer, "bos_token_id", None),
+        getattr(tokenizer, "cls_token_id", None),
+    )
+    if start is None:
+        raise ModelError(
+            f"{name} does not say which token its decoder starts from",
+            mend="Write decoder_start_token_id into its config.json.",
+        )
+    own = eos == "own"
+    configured = (
+        getattr(config, "eos_token_id", None),
+        getattr(generation, "eos_token_id", None),
+        getattr(inner, "eos_token_id", None),
+    )
+    end = _first(
+        *(configured if own else ()),
+        getattr(tokenizer, "eos_token_id", None),
+        getattr(tokenizer, "sep_token_id", None),
+        *configured,
+    )
+    if end is None:
+        raise ModelError(f"{name} has no end-of-sequence token", mend="Write eos_token_id into its config.json.")
+    if not own:
+        return _Frame((), () if eos == "t0" else (end,), (start,), () if eos == "lm-eval" else (end,), end)
+    forced = _first(getattr(generation, "forced_bos_token_id", None), getattr(config, "forced_bos_token_id", None))
+    lead = tokens.leading if forced is None else (forced,)
+    return _Frame(tokens.leading, tokens.trailing, (start,) if lead == (start,) else (start, *lead), (end,), end)
+
+
+def _window(model: Any, frame: _Frame, conventions: Conventions) -> Window:
+    if conventions.eos == "flipped" and conventions.truncation == "reference":
+        # The lengths of the released training and scoring code, end-of-sequence token included.
+        return Window(given=512 - 1, said=128 - 1)
+    given = _positions(getattr(model.config, "encoder", None) or model.config)
+    said = _positions(getattr(model.config, "decoder", None) or model.config)
+    return Window(
+        given=None if given is None else given - len(frame.before_given) - len(frame.after_given),
+        # The last scored token is never read, so an end token costs no position.
+        said=None if said is None else said - len(frame.start) + 1 - len(frame.after_said),
+    )
+
+
+def _positions(config: Any) -> int | None:
+    """How many positions a configuration allows; None for relative positions (T5)."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and config.model_type in ("roberta", "xlm-roberta"):
+        # Their table counts from behind the padding token's number.
+        limit -= config.pad_token_id + 1
+    return limit

@@ -1,0 +1,1 @@
+"""What people look at: terminal summaries and figures, made from numbers only, never from models."""

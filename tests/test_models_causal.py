@@ -1,0 +1,190 @@
+"""Causal models: where the border lies, and scores against one plain forward a query."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from tiny import gpt2, gpt2_tokenizer, llama, llama_tokenizer
+
+from obverse.errors import ModelError, WindowError
+from obverse.models.base import Conventions, Window
+from obverse.models.causal import CausalModel
+from obverse.queries import Query
+
+MODELS = {"gpt2": (gpt2, gpt2_tokenizer), "llama": (llama, llama_tokenizer)}
+
+
+def build(model, tokenizer, *, truncation="fields", **rest):
+    return CausalModel(model, tokenizer, name="tiny", conventions=Conventions(truncation=truncation), **rest)
+
+
+def slow(model, given, said):
+    """Log-probabilities of `said`, from one forward of the whole network on one row."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*given, *said]]), use_cache=False).logits[0]
+    rows = logits[len(given) - 1 : -1]
+    return [float(torch.log_softmax(row, -1)[token]) for row, token in zip(rows, said, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "expected"),
+    [
+        # good Ġbad | Ġgood
+        ("good bad", " good", ((9, 13), (12,))),
+        # White space at the end of the given text joins the said text.
+        ("good bad ", "good", ((9, 13), (12,))),
+        # No BOS: an empty given side starts from the EOS.
+        ("", "good bad", ((0,), (9, 13))),
+        ("", " good", ((0,), (12,))),
+        # go | od would be one token, good: it is said, or nothing would be.
+        ("go", "od", ((0,), (9,))),
+        # good go | od Ġbad: the merge takes the place of the given `go`; the said tokens are those behind the first two.
+        ("good go", "od bad", ((9, 12), (13,))),
+        ("good", "", ((9,), ())),
+    ],
+)
+def test_gpt2_token_ids(given, said, expected):
+    assert build(gpt2(), gpt2_tokenizer()).encode(Query(given, said)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "expected"),
+    [
+        # The tokenizer's own BOS in front, once.
+        ("good bad", " good", ((1, 11, 15), (14,))),
+        ("", "good", ((1,), (11,))),
+    ],
+)
+def test_llama_token_ids(given, said, expected):
+    assert build(llama(), llama_tokenizer()).encode(Query(given, said)) == expected
+
+
+def some_queries(seed=0, contexts=8, stem=""):
+    rng = random.Random(seed)
+
+    def text(low, high):
+        return " ".join(rng.choice(["good", "bad", "go", "ad", "dob"]) for _ in range(rng.randint(low, high)))
+
+    queries = []
+    for _ in range(contexts):
+        given = stem + text(1, 6)
+        queries += [Query(given, f" {text(1, 4)}") for _ in range(rng.randint(1, 4))]
+    queries += [queries[0], Query(stem, " good"), Query(stem + "bad", "")]
+    rng.shuffle(queries)
+    return queries
+
+
+STEMS = {"no stem": "", "stem": "good bad bad good bad good good bad good bad bad good bad good good bad good bad "}
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_equal_one_plain_forward_a_query(name, stem):
+    make, make_tokenizer = MODELS[name]
+    model = make()
+    lm = build(model, make_tokenizer(), token_budget=60)
+    queries = some_queries(stem=STEMS[stem])
+    answers = lm.log_likelihoods(queries)
+    assert lm._network.shares
+    for query, likelihood in zip(queries, answers, strict=True):
+        given, said = lm.encode(query)
+        expected = slow(model, given, said)
+        assert likelihood.token_nats == pytest.approx(expected, abs=1e-5), query
+        assert likelihood.nats == pytest.approx(sum(expected), abs=1e-5)
+        assert likelihood.tokens == len(said)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_answers_do_not_depend_on_order_or_batch_size(name):
+    make, make_tokenizer = MODELS[name]
+    model, tokenizer = make(), make_tokenizer()
+    queries = some_queries(1, contexts=12) + some_queries(2, contexts=5, stem=STEMS["stem"])
+    reference = {q: a.nats for q, a in zip(queries, build(model, tokenizer).log_likelihoods(queries), strict=True)}
+    for budget in (1, 23, 100_000):
+        shuffled = list(queries)
+        random.Random(budget).shuffle(shuffled)
+        answers = build(model, tokenizer, token_budget=budget).log_likelihoods(shuffled)
+        for query, answer in zip(shuffled, answers, strict=True):
+            assert answer.nats == pytest.approx(reference[query], abs=1e-4)
+            alone = build(model, tokenizer).log_likelihoods([query])[0].nats if budget == 1 else answer.nats
+            assert alone == pytest.approx(reference[query], abs=1e-4)
+
+
+def test_a_network_that_bends_its_logits_is_run_whole():
+    # As Gemma 2 does: the logits are not plainly the head applied to the last states.
+    class Bent(type(gpt2())):
+        def forward(self, *args, **kwargs):
+            out = super().forward(*args, **kwargs)
+            out.logits = torch.tanh(out.logits / 3) * 3
+            return out
+
+    model = gpt2()
+    model.__class__ = Bent
+    lm = build(model, gpt2_tokenizer())
+    queries = some_queries(4)
+    for query, likelihood in zip(queries, lm.log_likelihoods(queries), strict=True):
+        assert likelihood.token_nats == pytest.approx(slow(model, *lm.encode(query)), abs=1e-5)
+    assert not lm._network.shares
+
+
+def test_shared_contexts_are_read_once():
+    model = gpt2()
+    lm = build(model, gpt2_tokenizer())
+    lm._network  # noqa: B018 (its probe reads tokens too)
+    read = []
+    model.transformer.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    given = "good bad " * 10 + "bad"
+    lm.log_likelihoods([Query(given, f" {option}") for option in ("good", "bad", "good bad", "bad bad good")])
+    # 21 tokens of context; one- token options come free, the others without their last token.
+    assert read[0] == 21
+    assert sum(read[1:]) == 2 * 2
+
+
+def test_pieces_progress_and_repetitions():
+    lm = build(gpt2(), gpt2_tokenizer())
+    told = []
+    answers = lm.log_likelihoods(
+        [Query("good", " bad"), Query("good", " bad"), Query("good ", "bad")], progress=told.append, pieces=True
+    )
+    assert [a.pieces for a in answers] == [("Ġbad",)] * 3
+    assert sum(told) == 3
+
+
+def test_window():
+    lm = build(gpt2(), gpt2_tokenizer())
+    assert lm.window == Window(joint=64)
+    assert build(llama(), llama_tokenizer()).window == Window(joint=63)
+    fits = Query("good" + " good" * 60, " bad bad bad")
+    assert lm.log_likelihoods([fits])[0].tokens == 3
+    told = []
+    with pytest.raises(WindowError, match="61 given and 4 said tokens.*at most 64"):
+        lm.log_likelihoods([Query("good", " bad"), Query(fits.given, fits.said + " bad")], progress=told.append)
+    assert told == []
+
+
+def test_reference_truncation():
+    model = gpt2()
+    lm = build(model, gpt2_tokenizer(), truncation="reference", window=Window(joint=5))
+    query = Query("good bad bad bad", " good good")
+    assert lm.encode(query) == ((9, 13, 13), (12, 12))
+    answer = lm.log_likelihoods([query])[0]
+    assert answer.cut == 1
+    assert answer.token_nats == pytest.approx(slow(model, (9, 13, 13), (12, 12)), abs=1e-5)
+    # The said side alone fills the window: it is cut too, and what is left starts from the opening token.
+    assert lm.encode(Query("", " good" * 7)) == ((0,), (12,) * 4)
+
+
+def test_no_opening_token():
+    tokenizer = gpt2_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="neither a BOS nor an EOS"):
+        build(gpt2(), tokenizer).encode(Query("", "good"))
+
+
+def test_digest():
+    one = build(gpt2(), gpt2_tokenizer()).digest()
+    assert build(gpt2(), gpt2_tokenizer()).digest() == one != build(gpt2(1), gpt2_tokenizer()).digest()
