@@ -6,12 +6,12 @@ import random
 
 import pytest
 import torch
-from tiny import gpt2, gpt2_tokenizer, llama, llama_tokenizer
 
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, Window
 from obverse.models.causal import CausalModel
 from obverse.queries import Query
+from tiny import gpt2, gpt2_tokenizer, llama, llama_tokenizer
 
 MODELS = {"gpt2": (gpt2, gpt2_tokenizer), "llama": (llama, llama_tokenizer)}
 
@@ -40,8 +40,11 @@ def slow(model, given, said):
         ("", " good", ((0,), (12,))),
         # go | od would be one token, good: it is said, or nothing would be.
         ("go", "od", ((0,), (9,))),
-        # good go | od Ġbad: the merge takes the place of the given `go`; the said tokens are those behind the first two.
-        ("good go", "od bad", ((9, 12), (13,))),
+        # good Ġ go | od bad is good Ġgood Ġbad: nothing lies behind the three tokens of the given text, so all that
+        # differs is said.
+        ("good go", "od bad", ((9,), (12, 13))),
+        # Here one token does lie behind them, and the harness's rule stands.
+        ("good go", "od bad good", ((9, 12, 13), (12,))),
         ("good", "", ((9,), ())),
     ],
 )
@@ -103,13 +106,13 @@ def test_answers_do_not_depend_on_order_or_batch_size(name):
     queries = some_queries(1, contexts=12) + some_queries(2, contexts=5, stem=STEMS["stem"])
     reference = {q: a.nats for q, a in zip(queries, build(model, tokenizer).log_likelihoods(queries), strict=True)}
     for budget in (1, 23, 100_000):
+        lm = build(model, tokenizer, token_budget=budget)
         shuffled = list(queries)
         random.Random(budget).shuffle(shuffled)
-        answers = build(model, tokenizer, token_budget=budget).log_likelihoods(shuffled)
-        for query, answer in zip(shuffled, answers, strict=True):
+        for query, answer in zip(shuffled, lm.log_likelihoods(shuffled), strict=True):
             assert answer.nats == pytest.approx(reference[query], abs=1e-4)
-            alone = build(model, tokenizer).log_likelihoods([query])[0].nats if budget == 1 else answer.nats
-            assert alone == pytest.approx(reference[query], abs=1e-4)
+        for query in shuffled[:3]:
+            assert lm.log_likelihoods([query])[0].nats == pytest.approx(reference[query], abs=1e-4)
 
 
 def test_a_network_that_bends_its_logits_is_run_whole():
@@ -139,7 +142,7 @@ def test_shared_contexts_are_read_once():
     )
     given = "good bad " * 10 + "bad"
     lm.log_likelihoods([Query(given, f" {option}") for option in ("good", "bad", "good bad", "bad bad good")])
-    # 21 tokens of context; one- token options come free, the others without their last token.
+    # 21 tokens of context; one-token options come free, the others without their last token.
     assert read[0] == 21
     assert sum(read[1:]) == 2 * 2
 
@@ -161,7 +164,7 @@ def test_window():
     fits = Query("good" + " good" * 60, " bad bad bad")
     assert lm.log_likelihoods([fits])[0].tokens == 3
     told = []
-    with pytest.raises(WindowError, match="61 given and 4 said tokens.*at most 64"):
+    with pytest.raises(WindowError, match=r"61 given and 4 said tokens.*at most 64"):
         lm.log_likelihoods([Query("good", " bad"), Query(fits.given, fits.said + " bad")], progress=told.append)
     assert told == []
 

@@ -6,13 +6,13 @@ import random
 
 import pytest
 import torch
-from tiny import bart, bart_tokenizer, bert2bert, bert_tokenizer, sentencepiece_file, t5, t5_tokenizer
 from transformers import T5Tokenizer
 
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, Window
 from obverse.models.seq2seq import Seq2SeqModel
 from obverse.queries import Query
+from tiny import bart, bart_tokenizer, bert2bert, bert_tokenizer, sentencepiece_file, t5, t5_tokenizer
 
 
 def build(model, tokenizer, eos="own", **rest):
@@ -138,8 +138,10 @@ def test_scores_equal_one_plain_forward_a_query(name, eos):
 def test_tied_and_untied_t5_scale_differently():
     # The trap: both configurations read tie_word_embeddings=True.
     tied, untied = t5(), t5(tied=False)
-    assert tied.config.tie_word_embeddings and untied.config.tie_word_embeddings
-    assert tied.config.scale_decoder_outputs and not untied.config.scale_decoder_outputs
+    assert tied.config.tie_word_embeddings
+    assert untied.config.tie_word_embeddings
+    assert tied.config.scale_decoder_outputs
+    assert not untied.config.scale_decoder_outputs
     assert tied.lm_head.weight is tied.shared.weight
     assert untied.lm_head.weight is not untied.shared.weight
 
@@ -152,7 +154,8 @@ def test_a_class_without_a_route_of_its_own_gives_the_same_numbers():
     from obverse.models import seq2seq
 
     slower.__dict__["_network"] = seq2seq._whole(model)
-    assert not slower._network.shares and fast._network.shares
+    assert not slower._network.shares
+    assert fast._network.shares
     for a, b in zip(fast.log_likelihoods(queries), slower.log_likelihoods(queries), strict=True):
         assert a.token_nats == pytest.approx(b.token_nats, abs=1e-5)
 
@@ -243,7 +246,10 @@ def test_the_longest_query_that_fits_is_answered():
 
 @pytest.mark.parametrize(
     ("query", "said"),
-    [(Query("good " * 23, "bad"), "given side of a query has 23"), (Query("good", "bad " * 24), "said side of a query has 24")],
+    [
+        (Query("good " * 23, "bad"), "given side of a query has 23"),
+        (Query("good", "bad " * 24), "said side of a query has 24"),
+    ],
 )
 def test_a_query_that_does_not_fit_names_side_and_counts(query, said):
     lm = build(bert2bert(), bert_tokenizer())
@@ -277,7 +283,8 @@ def test_bart_leading_mark_is_read_and_not_scored():
 
 def test_digest_follows_weights_and_conventions():
     one = build(t5(), t5_tokenizer(), "t0").digest()
-    assert len(one) == 16 and int(one, 16) >= 0
+    assert len(one) == 16
+    assert int(one, 16) >= 0
     assert build(t5(), t5_tokenizer(), "t0").digest() == one
     assert build(t5(seed=5), t5_tokenizer(), "t0").digest() != one
     assert build(t5(), t5_tokenizer(), "flipped").digest() != one

@@ -37,7 +37,7 @@ def seeded(model: Any, seed: int = 0, spread: float = 0.3) -> Any:
 
 
 def t5_tokenizer() -> T5Tokenizer:
-    """Unigram over whole words: 0 pad, 1 EOS, 2 unknown, 3 the lone word mark, 4 to 13 WORDS, 14 to 17 sentinels 0 to 3."""
+    """Unigram over whole words: 0 pad, 1 EOS, 2 unknown, 3 the lone word mark, then WORDS, from 14 on the sentinels."""
     vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -5.0), *((f"▁{word}", -2.0) for word in WORDS)]
     vocab += [(f"<extra_id_{i}>", 0.0) for i in range(4)]
     return T5Tokenizer(vocab=vocab, extra_ids=4)

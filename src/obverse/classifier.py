@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from obverse.errors import DataError, LabelError, MethodError
+from obverse.errors import DataError, LabelError
 from obverse.labelling import Labeller, make_scorer
 from obverse.models.base import LanguageModel
 from obverse.scoring import calibration as calibrations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _TEXT = "text"
 
 
-class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
+class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped bases
     """Label texts with labels made up a minute ago.
 
     Keeps scikit-learn's estimator contract, so it goes into a `Pipeline` or `cross_val_score`. There is nothing to
@@ -42,7 +43,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         device: where the model runs; None takes the best there is.
 
     Attributes:
-        classes_: the label names, shape (labels,). `predict_proba` has its columns in this order.
+        classes_: the label names as given, shape (labels,). `predict_proba` has its columns in this order.
+            scikit-learn's metrics over probabilities (log loss, ROC AUC) suppose alphabetical columns: give the labels
+            in that order where they are used.
 
     Example:
         >>> clf = ZeroShotClassifier(labels=["praise", "complaint"], instruction="What is the customer doing?")
@@ -87,12 +90,14 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ObverseError: a setting that does not fit, or a model that cannot be loaded.
         """
+        self._log_prior()
         self._labeller()
         return self
 
     def predict(self, X: Sequence[str]) -> NDArray[np.str_]:
         """The most probable label of each text, shape (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        best: NDArray[np.str_] = self.classes_[self.predict_log_proba(X).argmax(1)]
+        return best
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:
         """The probability of each label, shape (n, labels); rows sum to 1.
@@ -110,7 +115,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             return np.zeros((0, len(labels)))
         labeller = self._labeller()
         name = calibrations.check_calibration(self.calibration)
-        log_prior = None if self.label_prior is None else calibrations.log_prior(self.label_prior, len(labels))
+        log_prior = self._log_prior()
         rows = labeller.score(examples, [labels.texts] * len(examples))
         log_p = np.stack([labeller.scorer.log_probabilities(row.terms) for row in rows])
         bias = None
@@ -137,11 +142,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _label_set(self) -> LabelSet:
-        if isinstance(self.labels, str):
-            raise LabelError("labels is one text; a list of label names is needed", mend='labels=["praise", "complaint"]')
-        if isinstance(self.labels, dict):
+        if isinstance(self.labels, Mapping):
             return LabelSet(tuple(self.labels), tuple(self.labels.values()))
+        if isinstance(self.labels, str) or not isinstance(self.labels, Sequence | np.ndarray):
+            # A set, too: it has no order, so columns would change places from run to run.
+            raise LabelError(
+                f"labels is a {type(self.labels).__name__}; a list of label names is needed",
+                mend='For example labels=["praise", "complaint"].',
+            )
         return LabelSet(tuple(self.labels))
+
+    def _log_prior(self) -> NDArray[np.float64] | None:
+        return None if self.label_prior is None else calibrations.log_prior(self.label_prior, len(self._label_set()))
 
     def _labeller(self) -> Labeller:
         labels = self._label_set()
@@ -167,9 +179,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         # A copy for another process loads its own model.
         return {k: v for k, v in super().__getstate__().items() if k not in ("_loaded", "_kept")}
 
+    def __sklearn_clone__(self) -> ZeroShotClassifier:
+        # A clone asks the same model: scikit-learn would copy its weights, or load them again for each fold.
+        settings = self.get_params(deep=False)
+        model = settings.pop("model")
+        copy = type(self)(**{name: clone(value, safe=False) for name, value in settings.items()}, model=model)
+        if hasattr(self, "_loaded"):
+            copy._loaded = self._loaded
+        return copy
+
     def _example(self, i: int, text: object) -> Example:
         if not isinstance(text, str):
-            raise DataError(f"text {i} is {text!r}, which is not text", mend="Give a list of strings.")
+            raise DataError(f"text {i} is {reprlib.repr(text)}, which is not text", mend="Give a list of strings.")
         if not text.strip():
             raise DataError(f"text {i} is blank", mend="Leave blank texts out: there is nothing to label.")
         return Example(str(i), {_TEXT: text}, where=f"text {i}")
@@ -191,5 +212,5 @@ def _texts(X: object) -> list[object]:
         try:
             values = list(values)
         except TypeError:
-            raise MethodError(f"X is a {type(X).__name__}; a list of texts is needed") from None
+            raise DataError(f"X is a {type(X).__name__}; a list of texts is needed") from None
     return list(values)

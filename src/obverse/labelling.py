@@ -140,6 +140,8 @@ class Labeller:
             return self.model.log_likelihoods(queries, progress=progress)
         unknown = [q for q in queries if (q.given, q.said) not in self._known]
         fresh = self.model.log_likelihoods(unknown, progress=progress)
+        if progress is not None and len(unknown) < len(queries):
+            progress(len(queries) - len(unknown))
         now = dict(zip(((q.given, q.said) for q in unknown), fresh, strict=True))
         answers = [now.get((q.given, q.said)) or self._known[q.given, q.said] for q in queries]
         # Only what comes back for every text is worth keeping: the queries without an input.
@@ -169,10 +171,10 @@ class Labeller:
         if not limits or self.model.conventions.truncation == "reference":
             return rendering, 0
         directions = [t for t in self.scorer.terms if t not in (PRIOR, NULL)]
-        longest = max(options, key=lambda o: len(o.encode()))
-        # A token is at least a byte of text, so a query of few bytes fits without being tokenised; 160 bytes stand
-        # for the slots' and format's own words.
-        if len(rendering.text.encode()) + len(longest.encode()) + 160 <= min(limits):
+        # A token is at least a byte of text, so a query of few bytes fits without being tokenised; 64 bytes stand for
+        # the format's own words, 32 for a slot's mark on both sides.
+        most = sum(_bytes(s.text) + 32 for s in rendering.segments) + max(map(_bytes, options)) + 64
+        if most <= min(limits):
             return rendering, 0
         cut = 0
         for _ in range(40):
@@ -230,13 +232,18 @@ class Labeller:
         Raises:
             MethodError: options whose said sides differ (cannot happen in the flipped direction).
         """
-        rendering, _ = self.fit(self.template.render(example), options, where=example.where)
         scorer = Scorer("flipped", slots=self.scorer.slots)
+        flipped = Labeller(self.model, scorer, self.template)
+        rendering, _ = flipped.fit(self.template.render(example), options, where=example.where)
         answers = self.model.log_likelihoods(scorer.ask(rendering, options, "flipped"), pieces=True)
         pieces = answers[0].pieces
         if any(a.pieces != pieces for a in answers):
             raise MethodError("the options do not share one instruction, so tokens cannot be compared")
         return list(pieces), np.array([a.token_nats for a in answers])
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def input_text(rendering: Rendering) -> str:

@@ -13,4 +13,4 @@ def stream(seed: int, *names: str | int) -> random.Random:
     process and in any order of asking.
     """
     text = "\x1f".join([str(seed), *map(str, names)])
-    return random.Random(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+    return random.Random(int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big"))

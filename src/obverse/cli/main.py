@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -31,37 +33,52 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", callback=_version, is_eager=True),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", callback=_version, is_eager=True
+    ),
 ) -> None:
     pass
 
 
-app.command("predict", no_args_is_help=True)(predict_command)
-app.command("convert", no_args_is_help=True)(convert_command)
-app.command("export", no_args_is_help=True)(export_command)
-app.command("train", no_args_is_help=True)(train_command)
+def _told(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with its errors told in plain words: bad input ends with exit code 2, a stopped run with 130."""
+
+    # Inside the command, because typer has endings of its own for an interrupt and a closed pipe.
+    @functools.wraps(command)
+    def told(*args: object, **options: object) -> None:
+        try:
+            command(*args, **options)
+            sys.stdout.flush()
+        except ObverseError as error:
+            sys.stdout.flush()
+            print(f"obverse: {error}", file=sys.stderr)
+            raise SystemExit(getattr(error, "exit_code", 2)) from None
+        except BrokenPipeError:
+            # The reader of standard output has gone (`| head`): leave quietly, and keep Python from complaining at
+            # exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from None
+        except KeyboardInterrupt:
+            print("obverse: stopped", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return told
+
+
+app.command("predict", no_args_is_help=True)(_told(predict_command))
+app.command("convert", no_args_is_help=True)(_told(convert_command))
+app.command("export", no_args_is_help=True)(_told(export_command))
+app.command("train", no_args_is_help=True)(_told(train_command))
 
 
 def main() -> None:
-    """Run the command line; bad input ends in a plain message and exit code 2."""
+    """Run the command line."""
     # The message of an error may hold any character of the user's file; a narrow terminal encoding must not turn it
     # into a second error.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    try:
-        app()
-    except ObverseError as error:
-        sys.stdout.flush()
-        print(f"obverse: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except BrokenPipeError:
-        # The reader of standard output has gone (`| head`): leave quietly, and keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
-    except KeyboardInterrupt:
-        print("obverse: stopped", file=sys.stderr)
-        raise SystemExit(2) from None
+    app()
 
 
 if __name__ == "__main__":

@@ -2,60 +2,123 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from obverse.errors import DataError, MethodError, OutputError
-from obverse.recipes.predict import PredictSettings, Watcher, explain, predict
 from obverse.tasks.labels import LabelSet
 
 
 def predict_command(
-    input: Annotated[Path, typer.Argument(help="A .csv, .tsv, .jsonl or .parquet file, or - for lines on standard input.")],
+    input: Annotated[
+        Path, typer.Argument(help="A .csv, .tsv, .jsonl or .parquet file, or - for lines on standard input.")
+    ],
     labels: Annotated[
         str | None,
-        typer.Option("--labels", "-l", help='Labels with commas between ("praise, complaint, question"), each perhaps with ": description"; or a file with one a line.'),
+        typer.Option(
+            "--labels",
+            "-l",
+            help="Labels with commas between, each perhaps with a description (praise: thanks us, complaint); "
+            "or a file with one a line.",
+        ),
     ] = None,
     instruction: Annotated[
         str | None,
-        typer.Option("--instruction", "-i", help="What is to be decided; {column} puts a column there. Without it one is built from the labels."),
+        typer.Option(
+            "--instruction",
+            "-i",
+            help="What is to be decided; {column} puts a column there. Without it one is built from the labels.",
+        ),
     ] = None,
-    text: Annotated[list[str] | None, typer.Option("--text", "-t", help="Column that holds the text; may be given several times.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Labelled table; its ending chooses the format. Default: standard output.")] = None,
-    gold: Annotated[str | None, typer.Option(help="Column with the right labels: prints accuracy, macro-F1 and confusion.")] = None,
-    options_column: Annotated[str | None, typer.Option(help="Column with each row's own options (a JSON list, or ||| between).")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", "-t", help="Column that holds the text; may be given several times.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Labelled table; its ending chooses the format. Default: standard output."),
+    ] = None,
+    gold: Annotated[
+        str | None, typer.Option(help="Column with the right labels: prints accuracy, macro-F1 and confusion.")
+    ] = None,
+    options_column: Annotated[
+        str | None, typer.Option(help="Column with each row's own options (a JSON list, or ||| between).")
+    ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="obverse-mini, a folder, or a hub id.")] = "obverse-mini",
-    method: Annotated[str | None, typer.Option(help="direct, channel, flipped, pmi, product or blend. Default: the model's own.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="direct, channel, flipped, pmi, product or blend. Default: the model's own.")
+    ] = None,
     length_rule: Annotated[str | None, typer.Option(help="sum, token or byte. Default: the model's own.")] = None,
     calibration: Annotated[str, typer.Option(help="none, contextual, batch, contextual-log or batch-log.")] = "none",
     batch_rows: Annotated[int, typer.Option(help="Texts that batch calibration estimates its bias on.")] = 1000,
-    label_prior: Annotated[str | None, typer.Option(help='How frequent each label is expected to be ("0.5, 0.3, 0.2").')] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the softmax over labels. Default: the one kept with the model.")] = None,
+    label_prior: Annotated[
+        str | None, typer.Option(help='How frequent each label is expected to be ("0.5, 0.3, 0.2").')
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the softmax over labels. Default: the one kept with the model.")
+    ] = None,
     min_confidence: Annotated[float, typer.Option(help="Below it the label stays empty and is counted.")] = 0.0,
     review: Annotated[int, typer.Option(help="Write the K least sure rows to OUTPUT.review as well.", metavar="K")] = 0,
-    limit: Annotated[int | None, typer.Option(help="Label the first N rows only, and say how long all would take.", metavar="N")] = None,
-    explain_row: Annotated[int | None, typer.Option("--explain", help="Show for row N which words of the instruction spoke for which label.", metavar="N")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw the summary (or the explanation) to a .png, .svg or .pdf file.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Label the first N rows only, and say how long all would take.", metavar="N")
+    ] = None,
+    explain_row: Annotated[
+        int | None,
+        typer.Option(
+            "--explain", help="Show for row N which words of the instruction spoke for which label.", metavar="N"
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the summary (or the explanation) to a .png, .svg or .pdf file.")
+    ] = None,
     json_summary: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
-    skip_blank: Annotated[bool, typer.Option("--skip-blank", help="Leave the label of rows without text empty.")] = False,
-    input_format: Annotated[str | None, typer.Option(help="csv, tsv, jsonl, parquet or lines. Default: by the ending.")] = None,
-    eos: Annotated[str | None, typer.Option(help="End-of-sequence preset: t0, flipped, lm-eval or own. Default: by the model.")] = None,
-    truncation: Annotated[str | None, typer.Option(help="fields (the longest text is shortened) or reference (cut from the right).")] = None,
+    skip_blank: Annotated[
+        bool, typer.Option("--skip-blank", help="Leave the label of rows without text empty.")
+    ] = False,
+    input_format: Annotated[
+        str | None, typer.Option(help="csv, tsv, jsonl, parquet or lines. Default: by the ending.")
+    ] = None,
+    eos: Annotated[
+        str | None, typer.Option(help="End-of-sequence preset: t0, flipped, lm-eval or own. Default: by the model.")
+    ] = None,
+    truncation: Annotated[
+        str | None, typer.Option(help="fields (the longest text is shortened) or reference (cut from the right).")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
-    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Load legacy .bin weights, through the weights-only reader.")] = False,
-) -> None:  # fmt: skip
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Load legacy .bin weights, through the weights-only reader.")
+    ] = False,
+) -> None:
     """Label every text of a table with labels the model has never seen."""
+    # Imported here: `obverse --version` and `--help` need no numpy.
+    from rich.console import Console
+
+    from obverse.cli.progress import ProgressBar
+    from obverse.recipes.predict import PredictSettings, explain, predict
+
+    if output is not None and str(output) == "-":
+        output = None
     if resume and overwrite:
-        raise MethodError("--resume and --overwrite exclude each other", mend="--resume goes on, --overwrite begins anew.")
+        raise MethodError(
+            "--resume and --overwrite exclude each other", mend="--resume goes on, --overwrite begins anew."
+        )
+    if explain_row is not None and (output is not None or review):
+        raise OutputError(
+            "shows one row and writes no table", where="--explain", mend="Leave out --output and --review."
+        )
     if json_summary and output is None and explain_row is None:
-        raise OutputError("--json needs --output: rows and summary cannot share standard output")
+        raise OutputError(
+            "needs --output: rows and summary cannot share standard output", where="--json", mend="Add --output FILE."
+        )
     settings = PredictSettings(
         input=input,
         output=output,
@@ -84,12 +147,6 @@ def predict_command(
         overwrite=overwrite,
         picture=picture,
     )
-    if picture is not None:
-        from obverse.reports.figures import check_ending
-
-        check_ending(picture)
-    from rich.console import Console
-
     if explain_row is not None:
         explanation = explain(settings, explain_row)
         if json_summary:
@@ -102,9 +159,8 @@ def predict_command(
             draw_explanation(explanation, picture)
             print(f"Picture: {picture}", file=sys.stderr)
         return
-    # A polite kill is a Ctrl-C: what is done is put on disk and can be resumed.
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    outcome = predict(settings, watcher=_Bar())
+    with _terminable():
+        outcome = predict(settings, watcher=ProgressBar())
     if json_summary:
         print(json.dumps(outcome.summary.to_json(), ensure_ascii=False, indent=1))
         return
@@ -120,8 +176,18 @@ def predict_command(
         console.print(f"All rows would take about {duration(outcome.whole_seconds)}.")
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """A polite kill is a Ctrl-C here: what is done is put on disk and can be resumed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _labels(text: str) -> LabelSet:
@@ -136,10 +202,14 @@ def _labels(text: str) -> LabelSet:
             content = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot be read as UTF-8 text: {error}", where=text) from None
-        # A file has one label a line, even where it has one line.
-        return LabelSet.parse(content if "\n" in content.strip() else content + "\n", where=text)
-    if path.suffix.lower() in (".txt", ".csv", ".tsv") and "," not in text:
-        raise DataError("there is no such file of labels", where=text, mend="Write the labels, or name an existing file.")
+        return LabelSet.parse(content, where=text)
+    looks_like_a_file = path.suffix.lower() in (".txt", ".csv", ".tsv") or os.sep in text
+    if looks_like_a_file and not set(text) & {",", "\n"}:
+        raise DataError(
+            "there is no such file of labels",
+            where=text,
+            mend="Name an existing file, or write labels with commas between.",
+        )
     return LabelSet.parse(text)
 
 
@@ -147,46 +217,6 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise MethodError(f"{text!r} is not a list of numbers", where="--label-prior", mend='As in "0.5, 0.3, 0.2".') from None
-
-
-class _Bar(Watcher):
-    """A progress bar on a terminal; quiet elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False)
-        self._progress = None
-        self._task = None
-
-    def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
-
-    def begin(self, done: int, total: int | None) -> None:
-        if not self._console.is_terminal:
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("labelling"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._progress.start()
-        self._task = self._progress.add_task("", total=total, completed=done, rate="")
-
-    def advance(self, texts: int) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, texts)
-            speed = self._progress.tasks[0].speed
-            self._progress.update(self._task, rate=f"{speed:,.1f} texts/s" if speed else "")
-
-    def end(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        raise MethodError(
+            f"{text!r} is not a list of numbers", where="--label-prior", mend='As in "0.5, 0.3, 0.2".'
+        ) from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from obverse.errors import ModelError, OutputError
-from obverse.models.base import Conventions, LanguageModel, Progress
+from obverse.models.base import Conventions, LanguageModel, Progress, Window
 from obverse.queries import Likelihood, Query
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ NAME = "obverse-mini"
 FOLDER = Path(__file__).parent / "mini"
 _WEIGHTS = "weights.safetensors"
 _PRIOR = "prior."
+# Positions exist for 510 tokens; the sentence encoder was made for 256, and training saw hardly longer texts.
+_WINDOW = Window(given=254, said=126)
 
 
 class BundledModel(LanguageModel):
@@ -184,7 +186,7 @@ def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes:
     import torch
     from safetensors.torch import load_file
     from transformers import EncoderDecoderConfig, EncoderDecoderModel, PreTrainedTokenizerFast
-    from transformers.models.bert.modeling_bert import BertModel
+    from transformers.models.bert.modeling_bert import BertLMHeadModel, BertModel
 
     from obverse.models.conventions import read_conventions
     from obverse.models.precision import choose_device
@@ -205,7 +207,13 @@ def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes:
     weights["decoder.bert.embeddings.word_embeddings.weight"] = table
     weights["decoder.cls.predictions.decoder.weight"] = table
     weights["decoder.cls.predictions.decoder.bias"] = weights["decoder.cls.predictions.bias"]
-    model = _without_initialisation(lambda: EncoderDecoderModel(config=config))
+    model = _without_initialisation(
+        lambda: EncoderDecoderModel(
+            config=config,
+            encoder=BertModel(config.encoder, add_pooling_layer=False),
+            decoder=BertLMHeadModel(config.decoder),
+        )
+    )
     _assign(model, {name: tensor for name, tensor in weights.items() if not name.startswith(_PRIOR)}, folder)
     encoder = _without_initialisation(lambda: BertModel(config.encoder, add_pooling_layer=False))
     prior = {
@@ -215,8 +223,12 @@ def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes:
     _assign(encoder, {n: t for n, t in prior.items() if t is not None}, folder)
     where = choose_device(device)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    conventions = dataclasses.replace(read_conventions(folder), **{k: v for k, v in changes.items() if v is not None})
-    language_model = Seq2SeqModel(model.eval().to(where), tokenizer, name=NAME, conventions=conventions)
+    conventions = dataclasses.replace(
+        read_conventions(folder) or Conventions(), **{k: v for k, v in changes.items() if v is not None}
+    )
+    language_model = Seq2SeqModel(
+        model.eval().to(where), tokenizer, name=NAME, conventions=conventions, window=_WINDOW
+    )
     return BundledModel(language_model, encoder.eval().to(where), tokenizer)
 
 
@@ -229,13 +241,21 @@ def export(folder: Path, target: Path) -> None:
     import os
     import shutil
 
+    import torch
+
     if target.exists():
         raise OutputError("exists already", where=str(target), mend="Name a folder that does not exist yet.")
     bundled = load_bundled(folder, device="cpu")
     fresh = target.with_name(f".{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        bundled._language_model.model.save_pretrained(fresh)
+        network = bundled._language_model.model
+        # Loading by class name builds a pooler that nothing here uses; zeros spare the reader a warning about it.
+        width = network.config.encoder.hidden_size
+        state = dict(network.state_dict())
+        state["encoder.pooler.dense.weight"] = torch.zeros(width, width)
+        state["encoder.pooler.dense.bias"] = torch.zeros(width)
+        network.save_pretrained(fresh, state_dict=state)
         bundled._tokenizer.save_pretrained(fresh)
         raw = json.loads((folder / "obverse.json").read_text(encoding="utf-8"))
         raw.pop("blend", None)

@@ -37,7 +37,7 @@ def choice(scores_N: Tensor, group_N: Tensor, gold_N: Tensor) -> Tensor:
     Exactly what is compared at inference. `group_N` numbers the groups from 0; each has one row with `gold_N` true.
     """
     groups = int(group_N.max()) + 1
-    top = torch.full((groups,), -torch.inf, dtype=scores_N.dtype).scatter_reduce(0, group_N, scores_N.detach(), "amax")
-    total = torch.zeros(groups, dtype=scores_N.dtype).index_add(0, group_N, (scores_N - top[group_N]).exp())
-    right = torch.zeros(groups, dtype=scores_N.dtype).index_add(0, group_N[gold_N], scores_N[gold_N])
+    top = scores_N.new_full((groups,), -torch.inf).scatter_reduce(0, group_N, scores_N.detach(), "amax")
+    total = scores_N.new_zeros(groups).index_add(0, group_N, (scores_N - top[group_N]).exp())
+    right = scores_N.new_zeros(groups).index_add(0, group_N[gold_N], scores_N[gold_N])
     return total.log() + top - right

@@ -8,12 +8,17 @@ stopped and resumed ends exactly like one that was not.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import heapq
 import itertools
 import json
+import math
+import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +36,25 @@ from obverse.catalog.tables import (
     refuse_existing,
     stdout_writer,
 )
-from obverse.errors import DataError, LabelError, MethodError, ObverseError, OutputError
+from obverse.errors import DataError, LabelError, MethodError, ObverseError, OutputError, nearest
 from obverse.labelling import Labeller, make_scorer
 from obverse.metrics.classification import Tally
 from obverse.models.base import LanguageModel
 from obverse.models.checkpoints import load_model
 from obverse.reports.explanation import Explanation
 from obverse.reports.summary import Summary
+from obverse.reports.typography import counted
 from obverse.runs.partial import PartialScores, partial_path
 from obverse.scoring import calibration as calibrations
-from obverse.scoring.scorers import PRIOR, Prediction, Scorer, decide
+from obverse.scoring.scorers import LENGTH_RULES, METHODS, NULL, PRIOR, Prediction, Scorer, decide
 from obverse.tasks.examples import Example
 from obverse.tasks.labels import LabelSet, check_options
 from obverse.tasks.templates import InstructionTemplate, default_instruction
 
 ROWS_AT_ONCE = 256
-_MOST_SIMILAR_ERRORS = 3
+"""Rows that go to the model, and then to the disk, in one piece."""
+_MOST_SIMILAR_FAULTS = 3
+_OPTIONS_QUESTION = "Which of the options fits this text best?"
 
 
 @dataclass(frozen=True)
@@ -160,21 +168,22 @@ class Task:
         assert self.options_column is not None
         value = row.values.get(self.options_column)
         where = f"{row.where}, column {self.options_column!r}"
+        mend = 'Write a JSON list, ["yes", "no"], or options with ||| or commas between.'
+        if value is None or value == "":
+            raise DataError("there are no options", where=where, mend=mend)
         if isinstance(value, str):
             text = value.strip()
-            if text.startswith("["):
-                try:
-                    value = json.loads(text)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"is not a JSON list: {error}", where=where) from None
-            else:
+            try:
+                value = json.loads(text) if text.startswith("[") else None
+            except (ValueError, RecursionError) as error:
+                # Options may begin with a bracket of their own: [A] first ||| [B] second
+                if "|||" not in text:
+                    raise DataError(f"is not a JSON list: {error}", where=where, mend=mend) from None
+                value = None
+            if value is None:
                 value = [part.strip() for part in text.split("|||" if "|||" in text else ",")]
         if not isinstance(value, list | tuple):
-            raise DataError(
-                f"holds {value!r} and not a list of options",
-                where=where,
-                mend='Write a JSON list, ["yes", "no"], or options with ||| or commas between.',
-            )
+            raise DataError(f"holds {value!r} and not a list of options", where=where, mend=mend)
         return LabelSet(check_options(value, where=where), where=where)
 
     def gold_index(self, row: Row, options: LabelSet) -> int | None:
@@ -211,6 +220,8 @@ class Outcome:
 class Stopped(ObverseError):
     """The user stopped the run; what is done is safe."""
 
+    exit_code = 130  # what a shell says of a program that Ctrl-C ended
+
 
 @dataclass
 class _Counts:
@@ -221,17 +232,49 @@ class _Counts:
     below: int = 0
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Columns:
     """Names of the columns that are added, chosen so that none of the input's is overwritten."""
 
     label: str
     confidence: str
     probabilities: tuple[str, ...]
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """All of them, in their order behind the input's."""
+        return (self.label, self.confidence, *self.probabilities)
 
 
-def predict(settings: PredictSettings, *, watcher: Watcher | None = None, model: LanguageModel | None = None) -> Outcome:
+@dataclass(frozen=True)
+class _Run:
+    """Everything that is settled before the first text is scored.
+
+    Attributes:
+        total: rows to label; None for standard input.
+        schema: Arrow types of a Parquet output, else None.
+    """
+
+    settings: PredictSettings
+    task: Task
+    labeller: Labeller
+    decider: _Decider
+    columns: _Columns
+    schema: Any
+    watcher: Watcher
+    total: int | None
+    words: str
+    notes: tuple[str, ...]
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        return (*self.task.table.columns, *self.columns.added)
+
+
+def predict(
+    settings: PredictSettings, *, watcher: Watcher | None = None, model: LanguageModel | None = None
+) -> Outcome:
     """Label a table.
 
     Args:
@@ -244,102 +287,40 @@ def predict(settings: PredictSettings, *, watcher: Watcher | None = None, model:
         Stopped: Ctrl-C; says how to go on.
     """
     watcher = watcher or Watcher()
-    _check_numbers(settings)
-    table = open_table(settings.input, format=settings.input_format)
+    _check_settings(settings)
+    table = _open(settings)
     task = _task(settings, table)
-    output = settings.output
-    partial = None if output is None else partial_path(output)
-    if output is not None:
-        if settings.resume and output.exists() and partial is not None and not partial.exists():
-            raise OutputError("is finished already; there is nothing to resume", where=str(output))
-        if not settings.resume:
-            refuse_existing(output, settings.overwrite)
-        if output.exists() and settings.input != Path("-") and output.resolve() == settings.input.resolve():
-            raise OutputError("is the input itself", where=str(output), mend="Name another output file.")
-        # An ending that cannot be written is found before any work is done.
-        open_writer(output, table.columns).abort()
-    elif settings.review:
-        raise OutputError("--review needs --output: its file lies beside the output")
-    total, most_options = _check_rows(task, watcher)
+    _check_places(settings, table)
+    words = _question(settings)
+    template = InstructionTemplate(words, task.text)
+    total, most_options, texts = _check_rows(task)
+    if settings.calibration.startswith("batch") and texts is not None and texts < 2:
+        raise MethodError(
+            f"batch calibration needs at least two texts, and there is {'one' if texts else 'none'}",
+            where="--calibration",
+            mend="Use contextual calibration, or none.",
+        )
     names = task.labels.names if task.labels else tuple(f"option {i + 1}" for i in range(most_options))
     columns = _columns(task, names)
-    notes = columns.notes
-    words = settings.instruction
-    if words is None:
-        words = default_instruction(names) if task.labels else "Which of the options fits this text best?"
+    schema = _schema(task, columns, settings.output)
+    notes = list(columns.notes)
+    if settings.instruction is None:
         watcher.note(f'No --instruction given; asking: "{words}"')
-    template = InstructionTemplate(words, task.text)
-    if model is None:
-        model = load_model(
-            settings.model,
-            device=settings.device,
-            eos=settings.eos,
-            allow_pickle=settings.allow_pickle,
-            truncation=settings.truncation,
-        )
-    scorer = make_scorer(
-        model.conventions,
-        method=settings.method,
-        length_rule=settings.length_rule,
-        temperature=settings.temperature,
-    )
+    model = model or _load(settings)
+    scorer = _scorer(settings, model)
     trained = model.conventions.trained
-    untrained = [t for t in scorer.terms if trained and t not in (*trained, PRIOR, "null")]
+    untrained = [t for t in scorer.terms if trained and t not in (*trained, PRIOR, NULL)]
     if untrained:
-        line = f"{model.name} was trained on {' and '.join(trained)}, not on {' or '.join(untrained)}; expect less of it."
+        line = (
+            f"{model.name} was trained on {' and '.join(trained)}, not on {' or '.join(untrained)}; expect less of it."
+        )
         watcher.note(line)
         notes.append(line)
     labeller = Labeller(model, scorer, template)
     decider = _Decider(settings, task, labeller, names)
-
-    if output is None or partial is None:
-        return _to_standard_output(task, labeller, decider, columns, watcher, total, notes, words)
-
-    fingerprint = _fingerprint(settings, task, scorer, words, model)
-    store = (
-        PartialScores.resume(partial, fingerprint)
-        if settings.resume and partial.exists()
-        else PartialScores.start(partial, fingerprint, overwrite=settings.overwrite)
-    )
-    with store:
-        before = store.done
-        watcher.begin(before, total)
-        began = time.monotonic()
-        try:
-            for records in _score(task, labeller, before, keep_rows=not table.rereadable):
-                store.append(records)
-                watcher.advance(len(records))
-        except KeyboardInterrupt:
-            raise Stopped(
-                f"stopped; {store.done:,} texts are safe in {partial}",
-                mend="The same command with --resume goes on from there.",
-            ) from None
-        finally:
-            watcher.end()
-        seconds = time.monotonic() - began
-        fresh = store.done - before
-        review = None
-        paired = _stored(task, store)
-        with open_writer(output, _all_columns(table, columns), schema=_schema(table, output)) as writer:
-            reviewed: list[tuple[float, int, dict[str, object]]] = []
-            for row, record, prediction, options in decider.decide(paired):
-                values = _labelled(row, prediction, options, columns, task)
-                writer.write(values)
-                if settings.review and not record.get("blank"):
-                    _keep_least_sure(reviewed, settings.review, prediction.confidence, row.number, values)
-        if settings.review:
-            review = output.with_name(f"{output.stem}.review{output.suffix}")
-            with open_writer(review, _all_columns(table, columns), schema=_schema(table, output)) as writer:
-                for _, _, values in sorted(reviewed, key=lambda item: (-item[0], -item[1])):
-                    writer.write(values)
-        store.remove()
-    summary = decider.summary(scorer, model, words, notes, fresh / seconds if seconds and fresh else None, seconds)
-    outcome = Outcome(summary, output, review, _whole(settings, table, fresh, seconds))
-    if settings.picture is not None:
-        from obverse.reports.figures import draw_summary
-
-        draw_summary(summary, settings.picture)
-    return outcome
+    decider.prepare()
+    run = _Run(settings, task, labeller, decider, columns, schema, watcher, total, words, tuple(notes))
+    return _to_standard_output(run) if settings.output is None else _to_file(run, settings.output)
 
 
 def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel | None = None) -> Explanation:
@@ -347,41 +328,37 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
 
     Raises:
         DataError: there is no such row.
+        MethodError: batch calibration, which a row alone cannot have.
     """
-    table = open_table(settings.input, format=settings.input_format)
+    _check_settings(settings)
+    if settings.calibration.startswith("batch"):
+        raise MethodError(
+            "one row alone is no batch to calibrate on",
+            where="--calibration",
+            mend="Use contextual calibration, or none, with --explain.",
+        )
+    table = _open(settings)
     task = _task(settings, table)
-    row = next(iter(itertools.islice(table.rows(), max(0, row_number - 1), row_number)), None)
-    if row is None or row_number < 1:
+    row = next(table.rows(row_number - 1), None) if row_number >= 1 else None
+    if row is None:
         raise DataError(f"there is no row {row_number} (--explain)", where=table.name, mend="Rows count from 1.")
     example = task.example(row)
     if example is None:
-        raise DataError("the row has no text to explain", where=row.where)
+        raise DataError("the row has no text to explain", where=row.where, mend="Name another row.")
     options = task.options(row)
-    words = settings.instruction or default_instruction(options.names)
-    if model is None:
-        model = load_model(
-            settings.model,
-            device=settings.device,
-            eos=settings.eos,
-            allow_pickle=settings.allow_pickle,
-            truncation=settings.truncation,
-        )
-    scorer = make_scorer(
-        model.conventions,
-        method=settings.method,
-        length_rule=settings.length_rule,
-        temperature=settings.temperature,
-    )
-    labeller = Labeller(model, scorer, InstructionTemplate(words, task.text))
+    model = model or _load(settings)
+    labeller = Labeller(model, _scorer(settings, model), InstructionTemplate(_question(settings), task.text))
     tokens, nats = labeller.explain(example, options.texts)
     scored = labeller.score([example], [options.texts])[0]
-    probabilities = np.exp(scorer.log_probabilities(scored.terms))
+    _check_finite(labeller.scorer, scored.terms, row)
+    decider = _Decider(settings, task, labeller, options.names)
+    prediction = decide(decider.log_probabilities([{"scores": scored.terms}], [options])[0])
     return Explanation(
         text="  ".join(str(v) for v in example.fields.values()),
         labels=options.names,
         tokens=tuple(tokens),
         nats=tuple(tuple(float(n) for n in line) for line in nats),
-        probabilities=tuple(float(p) for p in probabilities),
+        probabilities=prediction.probabilities,
         kind="flipped",
     )
 
@@ -389,8 +366,15 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
 # Checking
 
 
-def _check_numbers(settings: PredictSettings) -> None:
+def _check_settings(settings: PredictSettings) -> None:
+    """Everything that can be refused without opening a file."""
     calibrations.check_calibration(settings.calibration)
+    for flag, value, known in (
+        ("--method", settings.method, METHODS),
+        ("--length-rule", settings.length_rule, LENGTH_RULES),
+    ):
+        if value is not None and value not in known:
+            raise MethodError(f"unknown {flag[2:].replace('-', ' ')} {value!r}", where=flag, mend=nearest(value, known))
     if settings.labels is None and settings.options_column is None:
         raise LabelError(
             "there are no labels to choose from",
@@ -399,17 +383,27 @@ def _check_numbers(settings: PredictSettings) -> None:
     if settings.labels is not None and settings.options_column is not None:
         raise LabelError("--labels and --options-column exclude each other", mend="Give one of them.")
     if not 0 <= settings.min_confidence <= 1:
-        raise MethodError(f"--min-confidence is {settings.min_confidence:g}; it lies between 0 and 1")
-    for flag, value in (("--limit", settings.limit), ("--review", settings.review or None)):
-        if value is not None and value < 1:
-            raise MethodError(f"{flag} is {value}; it must be at least 1")
-    if settings.batch_rows < 2:
-        raise MethodError("--batch-rows must be at least 2: a single text would be subtracted from itself")
-    if settings.temperature is not None and not settings.temperature > 0:
-        raise MethodError(f"--temperature is {settings.temperature:g}; it must be above 0")
+        raise MethodError(
+            f"{settings.min_confidence:g} is not a probability",
+            where="--min-confidence",
+            mend="Give a number between 0 and 1.",
+        )
+    for flag, number, least in (
+        ("--limit", settings.limit, 1),
+        ("--review", settings.review, 0),
+        ("--batch-rows", settings.batch_rows, 2),
+    ):
+        if number is not None and number < least:
+            raise MethodError(f"{number} is too small", where=flag, mend=f"Give a number from {least} on.")
+    if settings.temperature is not None and not (settings.temperature > 0 and math.isfinite(settings.temperature)):
+        raise MethodError(
+            f"{settings.temperature:g} is no temperature", where="--temperature", mend="Give a number above 0."
+        )
     if settings.label_prior is not None:
         if settings.labels is None:
-            raise MethodError("--label-prior needs --labels: options that differ by row have no common prior")
+            raise MethodError(
+                "options that differ by row have no common prior", where="--label-prior", mend="Use it with --labels."
+            )
         calibrations.log_prior(settings.label_prior, len(settings.labels))
     if settings.calibration.startswith("batch") and settings.options_column is not None:
         raise MethodError(
@@ -417,10 +411,30 @@ def _check_numbers(settings: PredictSettings) -> None:
             where="--calibration",
             mend="Use contextual calibration with --options-column.",
         )
+    if settings.output is None:
+        if settings.review:
+            raise OutputError("needs --output: its file lies beside the output", where="--review", mend="Name a file.")
+        if settings.resume:
+            raise OutputError("needs --output: without a file nothing is kept", where="--resume", mend="Name the file.")
+    if settings.picture is not None:
+        from obverse.reports.figures import check_ending
+
+        check_ending(settings.picture)
+
+
+def _open(settings: PredictSettings) -> Table:
+    """The input; for JSON lines in a file with the columns of all its rows, which may differ in their keys."""
+    table = open_table(settings.input, format=settings.input_format)
+    if table.format != "jsonl" or not table.rereadable:
+        return table
+    columns: dict[str, None] = {}
+    for row in itertools.islice(table.rows(), settings.limit):
+        columns.update(dict.fromkeys(row.values))
+    return replace(table, columns=tuple(columns))
 
 
 def _task(settings: PredictSettings, table: Table) -> Task:
-    text = settings.text or (default_text_column(table),)
+    text = tuple(dict.fromkeys(settings.text)) or (default_text_column(table),)
     check_columns(table, text, "--text")
     if settings.gold is not None:
         check_columns(table, [settings.gold], "--gold")
@@ -428,44 +442,125 @@ def _task(settings: PredictSettings, table: Table) -> Task:
         check_columns(table, [settings.options_column], "--options-column")
         if not table.rereadable:
             raise DataError(
-                "--options-column needs a file that can be read twice", where=table.name, mend="Save the rows to a file."
+                "--options-column needs a file that can be read twice",
+                where=table.name,
+                mend="Save the rows to a file.",
             )
     return Task(
-        table, tuple(text), settings.labels, settings.options_column, settings.gold, settings.skip_blank, settings.limit
+        table, text, settings.labels, settings.options_column, settings.gold, settings.skip_blank, settings.limit
     )
 
 
-def _check_rows(task: Task, watcher: Watcher) -> tuple[int | None, int]:
-    """Read every row once before any model is loaded; number of rows, and of the most options a row has.
+def _check_places(settings: PredictSettings, table: Table) -> None:
+    """Find before any work is done that a result could not be written, or would destroy something."""
+    output = settings.output
+    if output is None:
+        return
+    partial = partial_path(output)
+    places = [output, _review_path(output)] if settings.review else [output]
+    for place in places:
+        if table.rereadable and place.exists() and place.samefile(table.path):
+            raise OutputError("is the input itself", where=str(place), mend="Name another output file.")
+    if settings.resume:
+        if output.exists() and not partial.exists():
+            raise OutputError(
+                "is finished already; there is nothing to resume",
+                where=str(output),
+                mend="--overwrite in place of --resume labels it anew.",
+            )
+    else:
+        for place in places:
+            refuse_existing(place, settings.overwrite)
+        if partial.exists() and not settings.overwrite:
+            raise OutputError(
+                f"an unfinished run lies in {partial}", mend="--resume goes on with it, --overwrite begins anew."
+            )
+    # A folder that may not be written to, or an unknown ending.
+    open_writer(output, table.columns).abort()
 
-    A fault in the last row of a long file is then found in seconds and not after hours.
+
+def _check_rows(task: Task) -> tuple[int | None, int, int | None]:
+    """Read every row once before any model is loaded: a fault in the last row of a long file is found in seconds.
+
+    Returns:
+        The number of rows, of the most options a row has, and of rows with a text; None for standard input.
+
+    Raises:
+        ObverseError: the first fault, with the rows that have it too.
     """
     if not task.table.rereadable:
-        return None, 0
-    rows = most = 0
+        return None, 0, None
+    rows = most = texts = 0
     first: ObverseError | None = None
-    others: list[str] = []
-    count = 0
-    for row in task.rows():
-        rows += 1
-        try:
-            task.example(row)
-            options = task.options(row)
-            most = max(most, len(options))
-            task.gold_index(row, options)
-        except ObverseError as error:
-            count += 1
-            if first is None:
-                first = error
-            elif len(others) < _MOST_SIMILAR_ERRORS:
-                others.append(f"row {row.number}")
+    kind = ""
+    similar: list[int] = []
+    try:
+        for row in task.rows():
+            rows += 1
+            step = "text"
+            try:
+                texts += task.example(row) is not None
+                step = "options"
+                options = task.options(row)
+                most = max(most, len(options))
+                step = "gold"
+                task.gold_index(row, options)
+            except ObverseError as error:
+                if first is None:
+                    first, kind = error, step
+                elif step == kind:
+                    similar.append(row.number)
+    except DataError:  # a row that cannot be read at all
+        if first is None:
+            raise
     if first is not None:
-        if count > 1:
-            more = count - 1 - len(others)
-            tail = f" and {more:,} more" if more else ""
-            first = type(first)(f"{first.what} (so do {', '.join(others)}{tail})", where=first.where, mend=first.mend)
+        if similar:
+            shown = ", ".join(f"{n}" for n in similar[:_MOST_SIMILAR_FAULTS])
+            more = len(similar) - _MOST_SIMILAR_FAULTS
+            also = f"row{'s' if len(similar) > 1 else ''} {shown}{f' and {more:,} more' if more > 0 else ''}"
+            first = type(first)(f"{first.what} (likewise {also})", where=first.where, mend=first.mend)
         raise first
-    return rows, most
+    return rows, most, texts
+
+
+def _check_finite(scorer: Scorer, terms: Mapping[str, Sequence[float]], row: Row) -> None:
+    """Find damaged weights at the first text and not after the last.
+
+    Raises:
+        MethodError: a score is not a number.
+    """
+    if all(math.isfinite(value) for values in terms.values() for value in values):
+        return
+    try:
+        scorer.score(terms)
+    except MethodError as error:
+        raise MethodError(error.what, where=row.where, mend=error.mend) from None
+
+
+def _question(settings: PredictSettings) -> str:
+    """The instruction, or the one that is built from the labels."""
+    if settings.instruction is not None:
+        return settings.instruction
+    return default_instruction(settings.labels.names) if settings.labels else _OPTIONS_QUESTION
+
+
+def _load(settings: PredictSettings) -> LanguageModel:
+    return load_model(
+        settings.model,
+        device=settings.device,
+        eos=settings.eos,
+        allow_pickle=settings.allow_pickle,
+        truncation=settings.truncation,
+    )
+
+
+def _scorer(settings: PredictSettings, model: LanguageModel) -> Scorer:
+    return make_scorer(
+        model.conventions,
+        method=settings.method,
+        length_rule=settings.length_rule,
+        temperature=settings.temperature,
+    )
 
 
 def _columns(task: Task, names: Sequence[str]) -> _Columns:
@@ -483,52 +578,75 @@ def _columns(task: Task, names: Sequence[str]) -> _Columns:
         return fresh
 
     label, confidence = free("label"), free("confidence")
-    # Options that differ by row have no columns of their own: their probabilities stand together as JSON.
+    # Options that differ by row have no columns of their own: their probabilities stand together as one object.
     probabilities = tuple(free(f"p({name})") for name in names) if task.labels else (free("probabilities"),)
-    return _Columns(label, confidence, probabilities, notes)
+    return _Columns(label, confidence, probabilities, tuple(notes))
 
 
-def _all_columns(table: Table, columns: _Columns) -> tuple[str, ...]:
-    return (*table.columns, columns.label, columns.confidence, *columns.probabilities)
+def _schema(task: Task, columns: _Columns, output: Path | None) -> Any:
+    """Arrow types of a Parquet output; a column whose first rows are empty does not tell its own."""
+    if output is None or output.suffix.lower() != ".parquet":
+        return None
+    import pyarrow as pa
+
+    known = task.table.schema()
+    number = pa.float64()
+    kinds = [pa.string(), number, *(number if task.labels else pa.string() for _ in columns.probabilities)]
+    added = [pa.field(name, kind) for name, kind in zip(columns.added, kinds, strict=True)]
+    return pa.schema([*(known.field(name) for name in task.table.columns), *added])
 
 
-def _schema(table: Table, output: Path) -> Any:
-    return table.schema() if output.suffix.lower() == ".parquet" else None
+def _review_path(output: Path) -> Path:
+    return output.with_name(f"{output.stem}.review{output.suffix}")
 
 
-def _fingerprint(
-    settings: PredictSettings, task: Task, scorer: Scorer, words: str, model: LanguageModel
-) -> dict[str, object]:
+def _fingerprint(run: _Run) -> dict[str, object]:
     """What the raw scores depend on: a run may only be resumed with the same."""
+    task, scorer, model = run.task, run.labeller.scorer, run.labeller.model
     facts: dict[str, object] = {
         "model": model.name,
         "model digest": model.digest(),
         "method": scorer.method,
         "length rules": {term: scorer.rule(term) for term in scorer.terms if term != PRIOR},
         "labels": list(task.labels.texts) if task.labels else f"column {task.options_column}",
-        "instruction": words,
+        "instruction": run.words,
         "text columns": list(task.text),
         "truncation": model.conventions.truncation,
         "eos": model.conventions.eos,
-        "input": str(task.table.path),
+        "input": os.path.abspath(task.table.path) if task.table.rereadable else task.table.name,
+        "input format": task.table.format,
     }
-    if task.table.rereadable:
-        state = task.table.path.stat()
-        facts |= {"input size": state.st_size, "input changed": state.st_mtime_ns}
-    return facts
+    return facts | _state(task.table)
+
+
+def _state(table: Table) -> dict[str, object]:
+    """By what a changed file is known; nothing for standard input."""
+    if not table.rereadable:
+        return {}
+    state = table.path.stat()
+    changed = datetime.datetime.fromtimestamp(state.st_mtime).isoformat(" ", "milliseconds")
+    return {"input size": state.st_size, "input changed": changed}
 
 
 # Scoring
 
 
-def _score(task: Task, labeller: Labeller, start: int, *, keep_rows: bool) -> Iterator[list[dict[str, object]]]:
-    """Records of the rows from `start` on, some hundred at a time."""
-    rows = task.rows(start)
+def _score(run: _Run, rows: Iterator[Row], done: int) -> Iterator[list[dict[str, object]]]:
+    """Records of the rows from number `done` + 1 on, `ROWS_AT_ONCE` at a time.
+
+    Args:
+        rows: from the last multiple of `ROWS_AT_ONCE` on that is not above `done`. A run that goes on from the middle
+            of a piece asks the model about the whole piece again: another batch could differ in the last bit.
+    """
+    task, labeller = run.task, run.labeller
+    skip = done % ROWS_AT_ONCE
     while chunk := list(itertools.islice(rows, ROWS_AT_ONCE)):
         examples = [task.example(row) for row in chunk]
         options = [task.options(row) for row in chunk]
-        for row, names in zip(chunk, options, strict=True):
-            task.gold_index(row, names)
+        if not task.table.rereadable:
+            for row, names in zip(chunk, options, strict=True):
+                task.gold_index(row, names)
+                _check_keys(run, row)
         asked = [(e, o.texts) for e, o in zip(examples, options, strict=True) if e is not None]
         scores = iter(labeller.score([e for e, _ in asked], [o for _, o in asked]))
         records: list[dict[str, object]] = []
@@ -538,24 +656,224 @@ def _score(task: Task, labeller: Labeller, start: int, *, keep_rows: bool) -> It
                 record |= {"scores": {}, "blank": True}
             else:
                 scored = next(scores)
-                record["scores"] = {term: list(values) for term, values in scored.terms.items()}
+                _check_finite(labeller.scorer, scored.terms, row)
+                record["scores"] = dict(scored.terms)
                 if scored.shortened:
                     record["shortened"] = scored.shortened
                 if scored.lost:
                     record["lost"] = scored.lost
-            if keep_rows:
+            if not task.table.rereadable or run.settings.output is None:
                 record["values"] = row.values
             records.append(record)
-        yield records
+        yield records[skip:]
+        skip = 0
 
 
-def _stored(task: Task, store: PartialScores) -> Iterator[tuple[Row, Mapping[str, Any]]]:
-    """Each row of the table with its record."""
-    if task.table.rereadable:
-        yield from zip(task.rows(), store.records(), strict=True)
+def _check_keys(run: _Run, row: Row) -> None:
+    """Refuse keys that only a later row of JSON lines on standard input has, where they would do harm."""
+    if row.values.keys() == set(run.task.table.columns):
         return
-    for record in store.records():
+    output = run.settings.output
+    as_lines = output is None or output.suffix.lower() in (".jsonl", ".ndjson")
+    for name in row.values:
+        if name in run.columns.added or not (as_lines or name in run.task.table.columns):
+            raise DataError(
+                f"the row has the key {name!r}, which the first row has not",
+                where=row.where,
+                mend="Save the rows to a file and name that as the input: it is looked through first.",
+            )
+
+
+def _rows_to_score(run: _Run, store: PartialScores) -> Iterator[Row]:
+    """The rows from the last whole piece on; standard input must begin with what was scored already.
+
+    Raises:
+        OutputError: it does not.
+    """
+    task, begin = run.task, store.done - store.done % ROWS_AT_ONCE
+    if task.table.rereadable:
+        return task.rows(begin)
+    rows = task.rows()
+    again: list[Row] = []
+    for record in itertools.islice(store.records(), run.settings.limit):
+        row = next(rows, None)
+        if row is None or json.dumps(row.values) != json.dumps(record["values"]):
+            raise OutputError(
+                f"standard input is not what the unfinished run read: row {record['row']} differs",
+                where=str(store.path),
+                mend="Send the same rows again, or begin anew with --overwrite in place of --resume.",
+            )
+        if row.number > begin:
+            again.append(row)
+    return itertools.chain(again, rows)
+
+
+def _to_file(run: _Run, output: Path) -> Outcome:
+    """Score what is not scored yet, then decide and write everything; the progress file goes last."""
+    settings = run.settings
+    partial = partial_path(output)
+    fingerprint = _fingerprint(run)
+    store = (
+        PartialScores.resume(partial, fingerprint)
+        if settings.resume and partial.exists()
+        else PartialScores.start(partial, fingerprint, overwrite=settings.overwrite)
+    )
+    with store:
+        try:
+            fresh, seconds = _score_into(run, store)
+            if any(fingerprint[name] != value for name, value in _state(run.task.table).items()):
+                raise DataError(
+                    "was changed while it was being labelled",
+                    where=run.task.table.name,
+                    mend="Run the command again with --overwrite.",
+                )
+            review = _write(run, store, output)
+            summary = run.decider.summary(run, fresh / seconds if seconds and fresh else None)
+            _draw(run, summary)
+        except KeyboardInterrupt:
+            raise _stopped(run, store) from None
+        except ObverseError as error:
+            raise _with_way_on(error, run, store) from None
+        finally:
+            if not store.done:  # nothing in it is worth going on from
+                store.remove()
+        _sweep(output)
+        store.remove()
+    return Outcome(summary, output, review, _whole(run, fresh, seconds))
+
+
+def _score_into(run: _Run, store: PartialScores) -> tuple[int, float]:
+    """Texts scored now, and the seconds it took."""
+    before = store.done
+    if run.total is not None and before >= run.total:
+        return 0, 0.0
+    run.watcher.begin(before, run.total)
+    began = time.monotonic()
+    try:
+        for records in _score(run, _rows_to_score(run, store), before):
+            store.append(records)
+            run.watcher.advance(len(records))
+    finally:
+        run.watcher.end()
+    return store.done - before, time.monotonic() - began
+
+
+def _stopped(run: _Run, store: PartialScores) -> Stopped:
+    if not store.done:
+        return Stopped("stopped before the first texts were scored; nothing is kept")
+    in_place = " in place of --overwrite" if run.settings.overwrite else ""
+    return Stopped(
+        f"stopped; {counted(store.done, 'scored text')} safe in {store.path}",
+        mend=f"The same command with --resume{in_place} goes on from there.",
+    )
+
+
+def _with_way_on(error: ObverseError, run: _Run, store: PartialScores) -> ObverseError:
+    """The error with the way to go on, where one is left and it does not say so itself."""
+    mend = error.mend or ""
+    mendable = isinstance(error, OutputError) or not run.task.table.rereadable
+    if not store.done or not mendable or "--resume" in mend or "--overwrite" in mend:
+        return error
+    way = f"The scores are safe in {store.path}: --resume goes on from there."
+    return type(error)(error.what, where=error.where, mend=f"{mend} {way}".lstrip())
+
+
+def _sweep(output: Path) -> None:
+    """Remove what killed runs left of this output: nobody else writes it while its progress file is held."""
+    target = Path(os.path.realpath(output))
+    if len(target.name) >= 40:  # hidden names are cut there, and it may be another's
+        return
+    hidden = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if hidden.fullmatch(entry.name):
+                os.unlink(entry.path)
+
+
+def _write(run: _Run, store: PartialScores, output: Path) -> Path | None:
+    """Decide, and write the labelled table and the rows to review; the path of the latter."""
+    most = run.settings.review
+    reviewed: list[tuple[float, int, dict[str, object]]] = []
+    with open_writer(output, run.all_columns, schema=run.schema) as writer:
+        for row, record, prediction, options in run.decider.decide(_stored(run, store)):
+            values = _labelled(run, row, prediction, options)
+            writer.write(values)
+            if most and not record.get("blank"):
+                _keep_least_sure(reviewed, most, prediction.confidence, row.number, values)
+    if not most:
+        return None
+    review = _review_path(output)
+    with open_writer(review, run.all_columns, schema=run.schema) as writer:
+        for _, _, values in sorted(reviewed, key=lambda item: (-item[0], -item[1])):
+            writer.write(values)
+    return review
+
+
+def _stored(run: _Run, store: PartialScores) -> Iterator[tuple[Row, Mapping[str, Any]]]:
+    """Each row to label with its record; a run that went further before may have left more records."""
+    task = run.task
+    records = itertools.islice(store.records(), task.limit)
+    if task.table.rereadable:
+        yield from zip(task.rows(), records, strict=True)
+        return
+    for record in records:
         yield Row(record["row"], record["values"], task.table.name), record
+
+
+def _to_standard_output(run: _Run) -> Outcome:
+    """Whole lines as soon as they are decided; nothing is kept."""
+    task, watcher = run.task, run.watcher
+    written = 0
+    seconds = 0.0
+
+    def scored() -> Iterator[tuple[Row, Mapping[str, Any]]]:
+        nonlocal seconds
+        began = time.monotonic()
+        for records in _score(run, task.rows(), 0):
+            seconds += time.monotonic() - began
+            watcher.advance(len(records))
+            for record in records:
+                values: Any = record["values"]
+                number: Any = record["row"]
+                yield Row(number, values, task.table.name), record
+            writer.flush()
+            began = time.monotonic()
+
+    format = task.table.format if task.table.format in ("csv", "tsv", "jsonl") else "jsonl"
+    watcher.begin(0, run.total)
+    writer: Writer = stdout_writer(format, run.all_columns)
+    try:
+        with writer:
+            for row, _, prediction, options in run.decider.decide(scored()):
+                writer.write(_labelled(run, row, prediction, options))
+                written += 1
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"stopped; {counted(written, 'labelled row')} written to standard output",
+            mend="With --output FILE a stopped run can be resumed.",
+        ) from None
+    finally:
+        watcher.end()
+    rows = run.decider.tally.rows
+    summary = run.decider.summary(run, rows / seconds if seconds else None)
+    _draw(run, summary)
+    return Outcome(summary, None, None, _whole(run, rows, seconds))
+
+
+def _draw(run: _Run, summary: Summary) -> None:
+    if run.settings.picture is not None:
+        from obverse.reports.figures import draw_summary
+
+        draw_summary(summary, run.settings.picture)
+
+
+def _whole(run: _Run, rows: int, seconds: float) -> float | None:
+    """How long the whole table would take, after a preview."""
+    limit = run.settings.limit
+    if limit is None or not rows or not seconds:
+        return None
+    count = run.task.table.count()
+    return None if count is None or count.rows <= limit else count.rows * seconds / rows
 
 
 # Deciding
@@ -575,7 +893,13 @@ class _Decider:
         self._log_prior = (
             None if settings.label_prior is None else calibrations.log_prior(settings.label_prior, len(names))
         )
+        self._of_logs = settings.calibration.endswith("-log")
         self._contextual: dict[tuple[str, ...], NDArray[np.float64]] = {}
+
+    def prepare(self) -> None:
+        """Ask what does not depend on the texts, so that its faults are found before hours of scoring."""
+        if self._settings.calibration.startswith("contextual") and self._task.labels is not None:
+            self._contextual_bias(self._task.labels)
 
     def decide(
         self, rows: Iterator[tuple[Row, Mapping[str, Any]]]
@@ -584,66 +908,99 @@ class _Decider:
         bias: NDArray[np.float64] | None = None
         if self._settings.calibration.startswith("batch"):
             held = list(itertools.islice(rows, self._settings.batch_rows))
-            log_p = [self._log_p(record) for _, record in held if not record.get("blank")]
-            if not log_p:
-                raise MethodError("batch calibration needs texts, and all rows are blank", where="--calibration")
-            bias = calibrations.batch_bias(np.stack(log_p), of_logs=self._settings.calibration.endswith("-log"))
-            said = ", ".join(f"{n} {b:+.2f}" for n, b in list(zip(self._names, -bias, strict=True))[:6])
-            self.notes.append(
-                f"Batch calibration from the first {len(log_p):,} texts, then frozen; added to the log-probabilities: "
-                f"{said}{', ..' if len(bias) > 6 else ''}."
-            )
+            bias = self._batch_bias([record for _, record in held])
             rows = itertools.chain(held, rows)
-        for row, record in rows:
-            options = self._task.options(row)
-            if record.get("blank"):
-                self.counts.empty += 1
-                prediction = Prediction(None, (), 0.0, reason="no text")
-                self.tally.add(self._task.gold_index(row, options), None, None)
-                yield row, record, prediction, options
-                continue
+        while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            options = [self._task.options(row) for row, _ in some]
+            log_p = self.log_probabilities([record for _, record in some], options, bias)
+            for (row, record), names, own in zip(some, options, log_p, strict=True):
+                yield row, record, self._decide(row, record, names, own), names
+
+    def log_probabilities(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        options: Sequence[LabelSet],
+        bias: NDArray[np.float64] | None = None,
+    ) -> list[NDArray[np.float64]]:
+        """Calibrated, of each record's options; empty for a blank text.
+
+        Args:
+            bias: of a batch, or None.
+        """
+        scorer = self._labeller.scorer
+        out = [np.zeros(0)] * len(records)
+        alike: dict[int, list[int]] = {}  # many rows in one array cost little more than one
+        for i, record in enumerate(records):
+            if not record.get("blank"):
+                alike.setdefault(len(options[i]), []).append(i)
+        for members in alike.values():
+            # The leading axis of one is for the blend method, whose sum begins with as many zeros as that axis has.
+            terms: dict[str, Any] = {
+                term: np.array([[records[i]["scores"][term] for i in members]]) for term in scorer.terms
+            }
+            log_p = scorer.log_probabilities(terms)[0]
             here = bias
             if self._settings.calibration.startswith("contextual"):
-                here = self._contextual_bias(row, options)
-            log_p = calibrations.apply(self._log_p(record), here, self._log_prior)
-            prediction = decide(log_p, min_confidence=self._settings.min_confidence)
-            self.counts.shortened += bool(record.get("shortened"))
-            self.counts.lost += int(record.get("lost", 0))
-            self.counts.ties += prediction.tie
-            self.counts.below += prediction.index is None
-            padded = prediction.probabilities + (0.0,) * (self.tally.classes - len(prediction.probabilities))
-            self.tally.add(
-                self._task.gold_index(row, options), prediction.index, min(1.0, prediction.confidence), padded
-            )
-            yield row, record, prediction, options
+                here = np.stack([self._contextual_bias(options[i]) for i in members])
+            if here is not None or self._log_prior is not None:
+                log_p = calibrations.apply(log_p, here, self._log_prior)
+            for i, own in zip(members, log_p, strict=True):
+                out[i] = own
+        return out
 
-    def _log_p(self, record: Mapping[str, Any]) -> NDArray[np.float64]:
-        return self._labeller.scorer.log_probabilities(record["scores"])
-
-    def _contextual_bias(self, row: Row, options: LabelSet) -> NDArray[np.float64]:
-        if options.texts not in self._contextual:
-            example = self._task.example(row)
-            assert example is not None
-            self._contextual[options.texts] = self._labeller.content_free(
-                example, options.texts, of_logs=self._settings.calibration.endswith("-log")
+    def _batch_bias(self, records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        log_p = [self._labeller.scorer.log_probabilities(r["scores"]) for r in records if not r.get("blank")]
+        if not log_p:
+            raise MethodError(
+                "batch calibration needs texts, and all rows are blank",
+                where="--calibration",
+                mend="Use contextual calibration, or none.",
             )
-            while len(self._contextual) > 1000:
+        bias = calibrations.batch_bias(np.stack(log_p), of_logs=self._of_logs)
+        said = ", ".join(f"{n} {b:+.2f}" for n, b in list(zip(self._names, -bias, strict=True))[:6])
+        self.notes.append(
+            f"Batch calibration from the first {len(log_p):,} texts, then frozen; added to the log-probabilities: "
+            f"{said}{', ..' if len(bias) > 6 else ''}."
+        )
+        return bias
+
+    def _contextual_bias(self, options: LabelSet) -> NDArray[np.float64]:
+        known = self._contextual.get(options.texts)
+        if known is None:
+            blank = Example("", dict.fromkeys(self._task.text, ""))
+            known = self._labeller.content_free(blank, options.texts, of_logs=self._of_logs)
+            self._contextual[options.texts] = known
+            if len(self._contextual) > 1000:
                 self._contextual.pop(next(iter(self._contextual)))
-        return self._contextual[options.texts]
+        return known
 
-    def summary(
-        self,
-        scorer: Scorer,
-        model: LanguageModel,
-        words: str,
-        notes: Sequence[str],
-        rate: float | None,
-        seconds: float,
-    ) -> Summary:
-        """All that was counted."""
+    def _decide(self, row: Row, record: Mapping[str, Any], options: LabelSet, log_p: NDArray[np.float64]) -> Prediction:
+        gold = self._task.gold_index(row, options)
+        if record.get("blank"):
+            self.counts.empty += 1
+            self.tally.add(gold, None)
+            return Prediction(None, (), 0.0, reason="no text")
+        prediction = decide(log_p, min_confidence=self._settings.min_confidence)
+        self.counts.shortened += bool(record.get("shortened"))
+        self.counts.lost += int(record.get("lost", 0))
+        self.counts.ties += prediction.tie
+        self.counts.below += prediction.index is None
+        padded = prediction.probabilities + (0.0,) * (self.tally.classes - len(prediction.probabilities))
+        self.tally.add(gold, prediction.index, min(1.0, prediction.confidence), padded)
+        return prediction
+
+    def summary(self, run: _Run, rate: float | None) -> Summary:
+        """All that was counted.
+
+        Args:
+            rate: texts a second, None if not measured.
+        """
+        scorer, model = self._labeller.scorer, self._labeller.model
         rules = sorted({scorer.rule(term) for term in scorer.terms if term != PRIOR})
         lost = (
-            [f"{self.counts.lost:,} tokens cut from the right (truncation `reference`)."] if self.counts.lost else []
+            [f"{counted(self.counts.lost, 'token')} cut from the right (truncation `reference`)."]
+            if self.counts.lost
+            else []
         )
         parts = [] if self._settings.calibration == "none" else [self._settings.calibration]
         if self._settings.label_prior is not None:
@@ -661,24 +1018,24 @@ class _Decider:
             method=scorer.method,
             length_rule="+".join(rules) or None,
             calibration=" + ".join(parts) or None,
-            instruction=words,
-            notes=[*notes, *self.notes, *lost],
+            instruction=run.words,
+            notes=[*run.notes, *self.notes, *lost],
         )
 
 
-def _labelled(
-    row: Row, prediction: Prediction, options: LabelSet, columns: _Columns, task: Task
-) -> dict[str, object]:
+def _labelled(run: _Run, row: Row, prediction: Prediction, options: LabelSet) -> dict[str, object]:
     """The row as it came, plus what was decided."""
+    columns = run.columns
     values: dict[str, object] = dict(row.values)
+    probabilities = [round(p, 6) for p in prediction.probabilities]
     values[columns.label] = None if prediction.index is None else options.names[prediction.index]
-    values[columns.confidence] = round(prediction.confidence, 6) if prediction.probabilities else None
-    if task.labels is None:
-        table = dict(zip(options.names, (round(p, 6) for p in prediction.probabilities), strict=False))
-        values[columns.probabilities[0]] = table if task.table.format == "jsonl" else json.dumps(table, ensure_ascii=False)
+    values[columns.confidence] = round(prediction.confidence, 6) if probabilities else None
+    if run.task.labels is None:
+        values[columns.probabilities[0]] = (
+            dict(zip(options.names, probabilities, strict=True)) if probabilities else None
+        )
     else:
-        for i, name in enumerate(columns.probabilities):
-            values[name] = round(prediction.probabilities[i], 6) if prediction.probabilities else None
+        values.update(zip(columns.probabilities, probabilities or [None] * len(options), strict=True))
     return values
 
 
@@ -695,63 +1052,3 @@ def _keep_least_sure(
         heapq.heappush(kept, entry)
     elif entry[:2] > kept[0][:2]:
         heapq.heapreplace(kept, entry)
-
-
-def _to_standard_output(
-    task: Task,
-    labeller: Labeller,
-    decider: _Decider,
-    columns: _Columns,
-    watcher: Watcher,
-    total: int | None,
-    notes: Sequence[str],
-    words: str,
-) -> Outcome:
-    """Whole lines as soon as they are decided; nothing is kept."""
-    settings = decider._settings
-    written = 0
-    seconds = 0.0
-
-    def scored() -> Iterator[tuple[Row, Mapping[str, Any]]]:
-        nonlocal seconds
-        began = time.monotonic()
-        for records in _score(task, labeller, 0, keep_rows=True):
-            seconds += time.monotonic() - began
-            watcher.advance(len(records))
-            for record in records:
-                values: Any = record["values"]
-                number: Any = record["row"]
-                yield Row(number, values, task.table.name), record
-            writer.flush()
-            began = time.monotonic()
-
-    format = task.table.format if task.table.format in ("csv", "tsv", "jsonl") else "jsonl"
-    watcher.begin(0, total)
-    writer: Writer = stdout_writer(format, _all_columns(task.table, columns))
-    try:
-        with writer:
-            for row, _, prediction, options in decider.decide(scored()):
-                writer.write(_labelled(row, prediction, options, columns, task))
-                written += 1
-    except KeyboardInterrupt:
-        raise Stopped(
-            f"stopped; {written:,} labelled rows were written to standard output",
-            mend="With --output FILE a stopped run can be resumed.",
-        ) from None
-    finally:
-        watcher.end()
-    rate = decider.tally.rows / seconds if seconds else None
-    summary = decider.summary(labeller.scorer, labeller.model, words, notes, rate, seconds)
-    if settings.picture is not None:
-        from obverse.reports.figures import draw_summary
-
-        draw_summary(summary, settings.picture)
-    return Outcome(summary, None, None, _whole(settings, task.table, decider.tally.rows, seconds))
-
-
-def _whole(settings: PredictSettings, table: Table, rows: int, seconds: float) -> float | None:
-    """How long the whole table would take, after a preview."""
-    if settings.limit is None or not rows or not seconds:
-        return None
-    count = table.count()
-    return None if count is None or count.rows <= settings.limit else count.rows * seconds / rows

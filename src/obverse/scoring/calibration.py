@@ -80,11 +80,14 @@ def log_prior(prior: Sequence[float], options: int) -> NDArray[np.float64]:
     Raises:
         MethodError: not one positive number an option.
     """
-    values = np.asarray(prior, dtype=np.float64)
-    if len(values) != options or not np.isfinite(values).all() or (values <= 0).any():
+    try:
+        values = np.asarray(prior, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.array([])
+    if values.shape != (options,) or not np.isfinite(values).all() or (values <= 0).any():
         raise MethodError(
             f"a label prior needs {options} numbers above 0, one a label in their order",
             where="--label-prior",
-            mend=f"Given: {', '.join(f'{v:g}' for v in values)}.",
+            mend=f"Given: {prior!r}.",
         )
     return np.asarray(np.log(values / values.sum()))

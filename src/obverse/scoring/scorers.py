@@ -46,19 +46,19 @@ _TERMS = {
 
 
 def by_length(likelihood: Likelihood, said: str, rule: str) -> float:
-    """A likelihood under a length rule, in nats, nats a token, or nats a byte (UTF-8, outer white space not counted)."""
+    """A likelihood in nats, nats a token, or nats a byte (UTF-8, outer white space not counted)."""
     if rule == "sum":
         return likelihood.nats
     if rule == "token":
         return likelihood.nats / max(1, likelihood.tokens)
-    return likelihood.nats / max(1, len(said.strip().encode()))
+    return likelihood.nats / max(1, len(said.strip().encode("utf-8", "surrogatepass")))
 
 
 def log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Over the last axis."""
     top = scores.max(-1, keepdims=True)
     shifted = scores - top
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Scorer:
             if not np.isfinite(values).all():
                 raise MethodError(
                     f"the model's {name} scores are not finite numbers ({list(values)})",
-                    mend="The weights may be damaged, or the number type too small (T5 fails in fp16; use fp32 or bf16).",
+                    mend="The weights may be damaged, or the number type too small (T5 needs fp32 or bf16).",
                 )
         if self.method in ("direct", "channel", "flipped"):
             return table[self.method]

@@ -15,7 +15,7 @@ What a model is trained on is what it is scored on: both roads read their text o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from obverse.errors import MethodError, nearest
 from obverse.queries import Query
@@ -118,20 +118,21 @@ def direction(name: str, *, slots: str = "sentinels") -> Direction:
     raise MethodError(f"unknown direction {name!r}", mend=nearest(name, ["direct", "channel", "flipped"]))
 
 
-def _masked(rendering: Rendering, slot) -> tuple[str, str]:
+def _masked(rendering: Rendering, slot: Callable[[int], str]) -> tuple[str, str]:
     """The prompt with slots for its literal chunks, and the chunks with their slots."""
-    inputs, chunks, i = [], [], 0
+    inputs: list[str] = []
+    chunks: list[str] = []
     for segment in rendering.joined():
         if segment.field is None:
-            inputs.append(slot(i))
-            chunks.append(f"{slot(i)} {segment.text}")
-            i += 1
+            mark = slot(len(chunks))
+            inputs.append(mark)
+            chunks.append(f"{mark} {segment.text}")
         else:
             inputs.append(segment.text)
     return "".join(inputs), "".join(chunks)
 
 
-def _slots(name: str):
+def _slots(name: str) -> Callable[[int], str]:
     if name not in SLOTS:
         raise MethodError(f"unknown slots {name!r}", mend=nearest(name, SLOTS))
     return SLOTS[name]

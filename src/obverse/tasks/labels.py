@@ -58,7 +58,7 @@ class LabelSet:
         """
         if name in self.names:
             return self.names.index(name)
-        folded = [n.casefold() for n in self.names]
+        folded = [n.strip().casefold() for n in self.names]
         try:
             return folded.index(name.strip().casefold())
         except ValueError:

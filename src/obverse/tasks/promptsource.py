@@ -8,7 +8,8 @@ literal, and only executed branches appear (preset `segments`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random as python_random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -21,6 +22,10 @@ from obverse.tasks.examples import Example
 from obverse.tasks.templates import Rendering, Segment, Template
 
 SEPARATOR = "|||"
+# Stands for a separator inside the data while the options are divided: two characters of no script.
+_KEPT = "\ufdd0\ufdd1"
+# Where `choice` finds the rendering's random numbers. Not an identifier, so no template can name it.
+_RANDOM = "random numbers"
 _LONGEST = 2048  # every expression of the reference is cut to so many characters
 
 
@@ -42,18 +47,37 @@ def _mark(value: object) -> _Input:
     return _Input(text)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, finalize=_mark)
-    environment.globals["zip"] = zip
-    environment.filters["choice"] = lambda items: items[0]  # replaced for each rendering by a seeded draw
+@jinja2.pass_context  # a filter that reads the context is not worked out beforehand by Jinja's compiler
+def _choice(context: jinja2.runtime.Context, items: Sequence[Any]) -> Any:
+    random: python_random.Random = context[_RANDOM]
+    return random.choice(items)
+
+
+def _environment(**changes: Any) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, **changes)
+    environment.globals |= {"zip": zip, "choice": _choice}
+    environment.filters["choice"] = _choice
     return environment
 
 
-_ENVIRONMENT = _environment()
+_ENVIRONMENT = _environment(finalize=_mark)
+_OPTIONS_ENVIRONMENT = _environment()  # the reference cuts the prompt and the target, not the answer choices
+_FAULTS = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+)
 
 
 class PromptsourceTemplate(Template):
     """One promptsource template.
+
+    Beside Jinja's own, templates may use `zip`, and `choice` as a function or as a filter. A field of the same name
+    hides the function, as it does in the reference.
 
     Args:
         name: for messages.
@@ -71,40 +95,56 @@ class PromptsourceTemplate(Template):
         self.seed = seed
         try:
             self._prompt = _ENVIRONMENT.from_string(jinja)
-            self._choices = None if answer_choices is None else _ENVIRONMENT.from_string(answer_choices)
-        except jinja2.TemplateError as error:
+            self._choices = None if answer_choices is None else _OPTIONS_ENVIRONMENT.from_string(answer_choices)
+        except _FAULTS as error:
             raise TemplateError(f"does not parse: {error}", where=f"template {name!r}") from None
 
-    def options(self, fields: Mapping[str, object]) -> tuple[str, ...] | None:
-        """The stripped answer choices for these fields."""
+    def options(self, example: Example) -> tuple[str, ...] | None:
+        """The stripped answer choices of an example; None where the template leaves them open.
+
+        A separator inside the data is data. (The reference protects that in text fields; here it also holds inside
+        lists and mappings.)
+
+        Raises:
+            TemplateError: the answer choices do not render.
+        """
         if self._choices is None:
             return None
-        text = "".join(self._run(self._choices, dict(fields)))
-        return tuple(choice.strip() for choice in text.split(SEPARATOR))
+        fields = {name: _protected(value) for name, value in example.fields.items()}
+        text = "".join(self._run(self._choices, fields, stream(self.seed, self.name, example.id, "options")))
+        return tuple(choice.replace(_KEPT, SEPARATOR).strip() for choice in text.split(SEPARATOR))
 
     def render(self, example: Example) -> Rendering:
         fields = dict(example.fields)
-        random = stream(self.seed, self.name, example.id)
-        options = self.options(fields)
+        options = self.options(example)
         if options is not None:
             fields["answer_choices"] = list(options)
-        fields["choice"] = random.choice
-        pieces = self._run(self._prompt, fields)
-        prompt, target = _split(pieces)
+        prompt, target = _split(self._run(self._prompt, fields, stream(self.seed, self.name, example.id)))
         return Rendering(
-            tuple(Segment(str(p) if type(p) is str else str.__str__(p), "input" if isinstance(p, _Input) else None)
-                  for p in prompt),
+            # The text as a plain `str`, so that the mark goes no further.
+            tuple(Segment(str.__str__(p), "input" if isinstance(p, _Input) else None) for p in prompt),
             options,
             None if target is None else "".join(target).strip(),
-        )  # fmt: skip
+        )
 
-    def _run(self, template: jinja2.Template, fields: dict[str, Any]) -> list[str]:
+    def _run(self, template: jinja2.Template, fields: dict[str, Any], random: python_random.Random) -> list[str]:
         try:
-            return list(template.root_render_func(template.new_context(fields)))
+            return list(template.root_render_func(template.new_context({**fields, _RANDOM: random})))
         except jinja2.UndefinedError as error:
             raise TemplateError(f"names what the row does not have: {error}", where=f"template {self.name!r}") from None
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        except _FAULTS as error:
             raise TemplateError(f"does not render: {error}", where=f"template {self.name!r}") from None
+
+
+def _protected(value: object) -> object:
+    """The value with every separator in its texts replaced."""
+    if isinstance(value, str):
+        return value.replace(SEPARATOR, _KEPT)
+    if isinstance(value, Mapping):
+        return {key: _protected(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_protected(item) for item in value]
+    return value
 
 
 def _split(pieces: list[str]) -> tuple[list[str], list[str] | None]:

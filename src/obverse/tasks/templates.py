@@ -155,11 +155,12 @@ class InstructionTemplate(Template):
 def default_instruction(labels: Sequence[str]) -> str:
     """The instruction built when the user gives none.
 
-    Short label sets are named in it, because that tells a model what is asked; long ones would fill the window.
+    Short label sets are named in it, because that tells a model what is asked; long ones would fill the window. It is
+    written for `InstructionTemplate`: braces in a label's name stand doubled.
     """
     if sum(len(label) for label in labels) > 120 or len(labels) > 8:
         return "Which of the given labels fits this text best?"
-    head = ", ".join(labels[:-1])
-    return f"Does this text belong to {head} or {labels[-1]}?"
+    names = [label.replace("{", "{{").replace("}", "}}") for label in labels]
+    return f"Does this text belong to {', '.join(names[:-1])} or {names[-1]}?"
 
 

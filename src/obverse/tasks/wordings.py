@@ -122,7 +122,7 @@ class WordedSource(DrawSource):
             wrong = [v for v in self._values if v != label]
         random.shuffle(wrong)
         few = random.choice((1, 2, 3, self.most_options - 1, self.most_options - 1))
-        values = [label, *wrong[: max(1, few)]]
+        values = [label, *wrong[: max(1, min(few, self.most_options - 1))]]
         random.shuffle(values)
         if self.facet.labels:
             place = random.randrange(self.facet.wordings)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Tokenizer
 from transformers import (
     BertConfig,
@@ -89,6 +90,18 @@ def warm_started(folder: Path, *, decoder_layers: Sequence[int] = (1, 3, 5), dro
         dropout: on hidden states (attention weights have none: it would turn off the fast attention kernels).
     """
     shape = BertConfig.from_pretrained(folder)
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # the file's pooler is left out on purpose
+    transformers.logging.disable_progress_bar()
+    try:
+        return _warm_started(folder, shape, decoder_layers, dropout)
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def _warm_started(
+    folder: Path, shape: BertConfig, decoder_layers: Sequence[int], dropout: float
+) -> EncoderDecoderModel:
     shape.attention_probs_dropout_prob = 0.0
     shape.hidden_dropout_prob = dropout
     encoder = BertModel.from_pretrained(folder, config=shape, add_pooling_layer=False)
@@ -127,6 +140,34 @@ def share_embeddings(model: EncoderDecoderModel) -> None:
     table = model.encoder.embeddings.word_embeddings
     model.decoder.bert.embeddings.word_embeddings = table
     model.decoder.cls.predictions.decoder.weight = table.weight
+
+
+def distinguish_marks(model: EncoderDecoderModel, ids: Sequence[int], sink: int, *, seed: int = 0) -> None:
+    """Give sentinels and sink directions of their own in the embedding table.
+
+    The unused places of the pretrained table are short and nearly parallel (mean cosine 0.82): a decoder can neither
+    tell the marks apart nor raise one without the others.
+    """
+    table = model.encoder.embeddings.word_embeddings.weight
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        length = table.norm(dim=1).median()
+        rows = torch.randn((len(ids), table.shape[1]), generator=generator)
+        rows = torch.linalg.qr(rows.T).Q.T * length
+        table[list(ids)] = rows
+        table[sink] *= 1.5
+
+
+def start_from_unigrams(model: EncoderDecoderModel, counts: Sequence[float], *, temper: float = 0.5) -> None:
+    """Set the output bias to tempered log frequencies of said tokens, which gradient steps would take long to find.
+
+    Args:
+        counts: how often each vocabulary entry is said; shape (vocabulary,).
+        temper: factor on the log frequencies; below 1 so that words never said in training are not shut out.
+    """
+    shares = torch.tensor(counts, dtype=torch.float32) + 0.2 * sum(counts) / len(counts)
+    with torch.no_grad():
+        model.decoder.cls.predictions.bias.copy_(temper * (shares / shares.sum()).log())
 
 
 def freeze(model: EncoderDecoderModel, *, encoder_layers: int) -> None:

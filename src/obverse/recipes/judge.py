@@ -1,0 +1,209 @@
+"""Judge the bundled model on sets and wordings it never saw, every term alone and together, against baselines."""
+
+from __future__ import annotations
+
+import json
+import random as python_random
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obverse.catalog.promptsource import read_split
+from obverse.labelling import Labeller
+from obverse.metrics.classification import accuracy, confusion_counts, expected_calibration_error, macro_f1
+from obverse.metrics.intervals import mean_paired_difference, wilson
+from obverse.models.base import LanguageModel
+from obverse.scoring import calibration as calibrations
+from obverse.scoring.scorers import PRIOR, Scorer, log_softmax
+from obverse.tasks.examples import Example
+from obverse.tasks.templates import InstructionTemplate
+
+ONE_TEXT = ("majority", "cosine", "direct", "flipped", "product", "blend")
+"""Methods that look at one text alone; `cosine` is the untouched sentence encoder, the prior of the blend."""
+CALIBRATED = ("cosine, contextual", "blend, contextual", "cosine, batch", "blend, batch")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One set under one wording.
+
+    Attributes:
+        gold: the right options' indices (n,).
+        predicted: method -> indices (n,).
+        probabilities: of the blend (n, K).
+    """
+
+    name: str
+    instruction: str
+    labels: tuple[str, ...]
+    gold: NDArray[np.int64]
+    predicted: Mapping[str, NDArray[np.int64]]
+    probabilities: NDArray[np.float64]
+
+
+def judge(
+    model: LanguageModel, plan: Path, data: Path, *, say: Callable[[str], None] = print
+) -> list[Judged]:
+    """Every (set, wording) pair of the plan.
+
+    Args:
+        plan: `bundled/judge.toml`.
+        data: folder that holds `p3/` and `index.json`.
+    """
+    settings = tomllib.loads(plan.read_text(encoding="utf-8"))
+    names = {entry["name"]: entry.get("label_names") for entry in json.loads((data / "index.json").read_text())["p3"]}
+    out = []
+    for entry in settings["sets"]:
+        rows = [r for r in read_split(data, entry["name"], entry["split"]) if r.fields[entry["label"]] in entry["values"]]
+        python_random.Random(settings["seed"]).shuffle(rows)
+        rows = rows[: settings["rows"]]
+        gold = np.array([entry["values"].index(row.fields[entry["label"]]) for row in rows])
+        examples = [Example(row.id, {"text": str(row.fields[entry["text"]]).strip()}, where=row.where) for row in rows]
+        for wording in entry["wordings"]:
+            labels = (
+                tuple(names[entry["name"]][v].replace("_", " ") for v in entry["values"])
+                if wording.get("names")
+                else tuple(wording["labels"])
+            )
+            began = time.monotonic()
+            judged = judge_wording(model, entry["name"], wording["instruction"], labels, examples, gold)
+            out.append(judged)
+            scores = "  ".join(f"{m} {float(macro_f1(_confusion(judged, m))):.2f}" for m in ONE_TEXT)
+            say(f"{entry['name']} {labels[:3]}: {scores}  ({len(rows) / (time.monotonic() - began):.0f} texts/s)")
+    return out
+
+
+def judge_wording(
+    model: LanguageModel,
+    name: str,
+    instruction: str,
+    labels: tuple[str, ...],
+    examples: Sequence[Example],
+    gold: NDArray[np.int64],
+) -> Judged:
+    """All terms from one pass through the model, and every method from the terms."""
+    conventions = model.conventions
+    scorer = Scorer("blend", conventions.length_rules, 1.0, conventions.blend, conventions.slots)
+    everything = Scorer(
+        "blend", conventions.length_rules, 1.0, {"direct": 1.0, "flipped": 1.0, PRIOR: 1.0}, conventions.slots
+    )
+    labeller = Labeller(model, everything, InstructionTemplate(instruction, ["text"]))
+    rows = labeller.score(examples, [labels] * len(examples))
+    terms = {t: np.array([row.terms[t] for row in rows]) for t in everything.terms}
+    free_example = examples[0]
+    rendering = labeller.template.render(free_example)
+    free_rows = labeller.score_renderings(
+        [rendering.with_inputs(text) for text in calibrations.CONTENT_FREE], [labels] * len(calibrations.CONTENT_FREE)
+    )
+    # Cosine is compared under the blend's own temperature for it, so that a batch bias means the same for both.
+    sharpness = conventions.blend[PRIOR] or 15.0
+
+    def blend(table: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
+        return log_softmax(scorer.score({t: table[t] for t in scorer.terms}))
+
+    log_blend = np.stack([blend(row.terms) for row in rows])
+    log_cosine = log_softmax(sharpness * terms[PRIOR])
+    free_blend = np.stack([blend(row.terms) for row in free_rows])
+    free_cosine = log_softmax(sharpness * np.array([row.terms[PRIOR] for row in free_rows]))
+    product = log_softmax(terms["direct"]) + log_softmax(terms["flipped"])
+    scores = {
+        "cosine": log_cosine,
+        "direct": terms["direct"],
+        "flipped": terms["flipped"],
+        "product": product,
+        "blend": log_blend,
+        "cosine, contextual": log_cosine - calibrations.bias(free_cosine),
+        "blend, contextual": log_blend - calibrations.bias(free_blend),
+        "cosine, batch": log_cosine - calibrations.bias(log_cosine),
+        "blend, batch": log_blend - calibrations.bias(log_blend),
+    }
+    predicted = {method: table.argmax(1) for method, table in scores.items()}
+    predicted["majority"] = np.full(len(gold), np.bincount(gold, minlength=len(labels)).argmax())
+    return Judged(name, instruction, labels, gold, predicted, np.exp(log_blend))
+
+
+def _confusion(judged: Judged, method: str) -> NDArray[np.int64]:
+    return confusion_counts(judged.gold, judged.predicted[method], classes=len(judged.labels))
+
+
+def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Means, paired differences of the blend against every other method, and calibration error, as plain values."""
+    methods = (*ONE_TEXT, *CALIBRATED)
+    pairs = [
+        {
+            "set": j.name,
+            "instruction": j.instruction,
+            "labels": list(j.labels),
+            "rows": len(j.gold),
+            "macro_f1": {m: float(macro_f1(_confusion(j, m))) for m in methods},
+            "accuracy": {m: float(accuracy(_confusion(j, m))) for m in methods},
+            "blend_accuracy_interval": list(wilson(int((j.predicted["blend"] == j.gold).sum()), len(j.gold))),
+            "blend_calibration_error": expected_calibration_error(
+                j.probabilities.max(1), j.predicted["blend"] == j.gold
+            ),
+        }
+        for j in judged
+    ]
+    by_set: dict[str, list[Judged]] = {}
+    for j in judged:
+        by_set.setdefault(j.name, []).append(j)
+    differences = {}
+    for method in methods:
+        if method == "blend":
+            continue
+        ours = "blend, batch" if method == "cosine, batch" else "blend"
+        ours = "blend, contextual" if method == "cosine, contextual" else ours
+        # Wordings of one set share their rows, so they are resampled together.
+        table = [
+            (group[0].gold, np.stack([g.predicted[ours] for g in group]), np.stack([g.predicted[method] for g in group]))
+            for group in by_set.values()
+        ]
+        found = mean_paired_difference(table, macro_f1)
+        differences[f"{ours} - {method}"] = {
+            "difference": found.difference,
+            "interval": list(found.interval),
+            "p_value": found.p_value,
+        }
+    return {
+        "pairs": pairs,
+        "mean_macro_f1": {m: float(np.mean([p["macro_f1"][m] for p in pairs])) for m in methods},
+        "mean_accuracy": {m: float(np.mean([p["accuracy"][m] for p in pairs])) for m in methods},
+        "differences_macro_f1": differences,
+        "blend_calibration_error": float(np.mean([p["blend_calibration_error"] for p in pairs])),
+    }
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The figures as a page."""
+    lines = [
+        "| set | labels | n | " + " | ".join(ONE_TEXT) + " |",
+        "|---|---|---:|" + "---:|" * len(ONE_TEXT),
+    ]
+    for pair in summary["pairs"]:
+        labels = ", ".join(pair["labels"][:3]) + (f", .. ({len(pair['labels'])})" if len(pair["labels"]) > 3 else "")
+        best = max(pair["macro_f1"][m] for m in ONE_TEXT)
+        cells = [
+            f"**{pair['macro_f1'][m]:.3f}**" if pair["macro_f1"][m] == best else f"{pair['macro_f1'][m]:.3f}"
+            for m in ONE_TEXT
+        ]
+        lines.append(f"| {pair['set']} | {labels} | {pair['rows']} | " + " | ".join(cells) + " |")
+    mean = summary["mean_macro_f1"]
+    lines.append("| **mean macro-F1** | | | " + " | ".join(f"{mean[m]:.3f}" for m in ONE_TEXT) + " |")
+    accuracies = summary["mean_accuracy"]
+    lines.append("| mean accuracy | | | " + " | ".join(f"{accuracies[m]:.3f}" for m in ONE_TEXT) + " |")
+    lines += ["", "| paired difference of mean macro-F1 | points | 95 % interval | p |", "|---|---:|---|---:|"]
+    for name, found in summary["differences_macro_f1"].items():
+        low, high = found["interval"]
+        lines.append(
+            f"| {name} | {100 * found['difference']:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} | {found['p_value']:.3f} |"
+        )
+    lines += ["", "| with a calibration | mean macro-F1 |", "|---|---:|"]
+    lines += [f"| {m} | {mean[m]:.3f} |" for m in CALIBRATED]
+    lines += ["", f"Expected calibration error of the blend, mean over pairs: {summary['blend_calibration_error']:.3f}."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,176 @@
+"""From a trained checkpoint to the folder that ships: weights as int8, blend weights and temperatures.
+
+Both are chosen on held-out draws of the training side (instructions, wordings and texts that training never saw),
+through the same road that users take. No data set that judges the model is looked at here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obverse.labelling import Labeller
+from obverse.models.base import LanguageModel
+from obverse.recipes.bundled import build_sources
+from obverse.recipes.train import SINGLE_TEXT, read_recipe
+from obverse.scoring.scorers import PRIOR, Scorer, log_softmax
+from obverse.tasks.mixture import Draw
+from obverse.tasks.templates import InstructionTemplate
+
+_DRAWS = 30
+_TERMS = ("direct", "flipped", PRIOR)
+
+
+def package(recipe_path: Path, *, data: Path, run: Path, folder: Path, say: Callable[[str], None] = print) -> None:
+    """Pack the best checkpoint of `run` into `folder` and write its conventions.
+
+    Args:
+        recipe_path: the recipe that was trained.
+        folder: receives weights, tokenizer, configuration and `obverse.json`.
+    """
+    import torch
+
+    from obverse.models.bundled import load_bundled, pack
+    from obverse.training.held_out import fixed_draws
+    from obverse.training.trainer import load_checkpoint
+    from obverse.training.warm_start import freeze, sentence_encoder_folder, tokenizer_with_sentinels, warm_started
+
+    torch.set_flush_denormal(True)
+    recipe = read_recipe(recipe_path)
+    source = sentence_encoder_folder()
+    tokenizer = tokenizer_with_sentinels(source)
+    model = warm_started(source, decoder_layers=recipe["model"]["decoder_layers"], dropout=0.0)
+    original = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    freeze(model, encoder_layers=recipe["model"]["frozen_encoder_layers"])
+    state = load_checkpoint(run / "best", model)
+    say(f"checkpoint of step {state.best_step}, held-out score {state.best_score:.3f}")
+    conventions: dict[str, Any] = {
+        "eos": "own",
+        "slots": "sentinels",
+        "method": "blend",
+        "trained": [entry["direction"] for entry in recipe["objectives"]],
+        "length_rules": {"direct": "token", "flipped": "token", "channel": "token"},
+        "temperatures": {},
+        "blend": {"direct": 1.0, "flipped": 1.0, PRIOR: 1.0},
+        "truncation": "fields",
+        "datasets": sorted({entry["dataset"] for entry in recipe["data"]}),
+    }
+    pack(model, original, tokenizer, conventions, folder)
+    bundled = load_bundled(folder, device="cpu")
+    sources = build_sources(recipe, recipe_path.parent, data)
+    draws = fixed_draws([s for s in sources.held_out if s.name.startswith(("own/", *SINGLE_TEXT))], _DRAWS, seed=1)
+    say(f"{len(draws)} held-out draws of {len({d.task for d in draws})} tasks")
+    tables = {rule: term_tables(bundled, draws, rule) for rule in ("token", "sum", "byte")}
+    weights = fit_weights(draws, tables["token"])
+    conventions["blend"] = {name: round(w, 4) for name, w in zip(_TERMS, weights, strict=True)}
+    temperatures = {"blend/token": 1.0}
+    for rule, table in tables.items():
+        combined = [
+            {**row, "product": log_softmax(np.array(row["direct"])) + log_softmax(np.array(row["flipped"]))}
+            for row in table
+        ]
+        for method in ("direct", "flipped", "product"):
+            temperatures[f"{method}/{rule}"] = round(fit_temperature(draws, [np.array(row[method]) for row in combined]), 4)
+    conventions["temperatures"] = temperatures
+    pack(model, original, tokenizer, conventions, folder)
+    for name, scores in (
+        ("prior", [np.array(r[PRIOR]) for r in tables["token"]]),
+        ("direct", [np.array(r["direct"]) for r in tables["token"]]),
+        ("flipped", [np.array(r["flipped"]) for r in tables["token"]]),
+        ("blend", [blended(row, weights) for row in tables["token"]]),
+    ):
+        say(f"  {name}: mean accuracy over tasks {mean_accuracy(draws, scores):.3f}")
+    say(f"  blend weights {conventions['blend']}; temperatures {temperatures}")
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    say(f"  {folder}: {size:.1f} MB")
+
+
+def term_tables(model: LanguageModel, draws: Sequence[Draw], rule: str) -> list[dict[str, tuple[float, ...]]]:
+    """Each term's score of every option of every draw, through the road that users take."""
+    conventions = replace(
+        model.conventions,
+        blend=MappingProxyType({name: 1.0 for name in _TERMS}),
+    )
+    scorer = Scorer(
+        "blend",
+        MappingProxyType({"direct": rule, "flipped": rule}),
+        1.0,
+        conventions.blend,
+        conventions.slots,
+    )
+    labeller = Labeller(model, scorer, InstructionTemplate("-", ["text"]))
+    out: list[dict[str, tuple[float, ...]]] = []
+    for begin in range(0, len(draws), 128):
+        some = draws[begin : begin + 128]
+        fitted = [labeller.fit(d.rendering, d.options) for d in some]
+        rows = labeller.score_renderings([f[0] for f in fitted], [d.options for d in some])
+        out.extend(dict(row.terms) for row in rows)
+    return out
+
+
+def blended(row: Mapping[str, Sequence[float]], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The blend's score of one draw's options."""
+    return np.asarray(sum(w * _feature(row, term) for w, term in zip(weights, _TERMS, strict=True)))
+
+
+def _feature(row: Mapping[str, Sequence[float]], term: str) -> NDArray[np.float64]:
+    values = np.array(row[term], dtype=np.float64)
+    return values if term == PRIOR else log_softmax(values)
+
+
+def fit_weights(draws: Sequence[Draw], table: Sequence[Mapping[str, Sequence[float]]]) -> NDArray[np.float64]:
+    """Weights of the terms, none negative, that make the right options likeliest; every task counts the same.
+
+    A multinomial logistic regression with one weight a term and no bias: its scale is the blend's temperature.
+    """
+    from scipy.optimize import minimize
+
+    features = [np.stack([_feature(row, term) for term in _TERMS]) for row in table]
+    share = _task_shares(draws)
+
+    def loss(log_weights: NDArray[np.float64]) -> float:
+        w = np.exp(log_weights)
+        return float(-sum(s * log_softmax(w @ f)[d.gold] for s, d, f in zip(share, draws, features, strict=True)))
+
+    best = min(
+        (minimize(loss, np.log(np.array(start)), method="Nelder-Mead", options={"maxiter": 400})
+         for start in ((1.0, 1.0, 5.0), (2.0, 4.0, 10.0))),
+        key=lambda found: found.fun,
+    )  # fmt: skip
+    return np.asarray(np.exp(best.x))
+
+
+def fit_temperature(draws: Sequence[Draw], scores: Sequence[NDArray[np.float64]]) -> float:
+    """The temperature under which the right options are likeliest; every task counts the same."""
+    from scipy.optimize import minimize_scalar
+
+    share = _task_shares(draws)
+
+    def loss(log_temperature: float) -> float:
+        t = math.exp(log_temperature)
+        return float(-sum(s * log_softmax(v / t)[d.gold] for s, d, v in zip(share, draws, scores, strict=True)))
+
+    return math.exp(minimize_scalar(loss, bounds=(-5.0, 6.0), method="bounded").x)
+
+
+def mean_accuracy(draws: Sequence[Draw], scores: Sequence[NDArray[np.float64]]) -> float:
+    """Accuracy a task, averaged over tasks."""
+    hits: dict[str, list[bool]] = defaultdict(list)
+    for draw, values in zip(draws, scores, strict=True):
+        hits[draw.task].append(int(np.argmax(values)) == draw.gold)
+    return float(np.mean([np.mean(h) for h in hits.values()]))
+
+
+def _task_shares(draws: Sequence[Draw]) -> list[float]:
+    counts: dict[str, int] = defaultdict(int)
+    for draw in draws:
+        counts[draw.task] += 1
+    return [1 / (len(counts) * counts[d.task]) for d in draws]
