@@ -216,9 +216,7 @@ class Labeller:
         rendering = self.template.render(example)
         renderings = [rendering.with_inputs(text) for text in calibration.CONTENT_FREE]
         rows = self.score_renderings(renderings, [tuple(options)] * len(renderings))
-        return calibration.bias(
-            np.stack([self.scorer.log_probabilities(row.terms) for row in rows]), of_logs=of_logs
-        )
+        return calibration.bias(np.stack([self.scorer.log_probabilities(row.terms) for row in rows]), of_logs=of_logs)
 
     def explain(self, example: Example, options: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
         """Which said tokens spoke for which option.

@@ -53,7 +53,7 @@ class BundledModel(LanguageModel):
         self._vectors: OrderedDict[str, np.ndarray] = OrderedDict()
 
     @property
-    def window(self):  # type: ignore[override]
+    def window(self) -> Window:  # type: ignore[override]
         return self._language_model.window
 
     @property
@@ -65,7 +65,7 @@ class BundledModel(LanguageModel):
     ) -> list[Likelihood]:
         return self._language_model.log_likelihoods(queries, progress=progress, pieces=pieces)
 
-    def encode(self, query: Query) -> tuple[list[int], list[int]]:
+    def encode(self, query: Query) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The token ids of both sides, special tokens included."""
         return self._language_model.encode(query)
 
@@ -89,35 +89,40 @@ class BundledModel(LanguageModel):
             out.append([float(s) for s in np.stack([known[label] for label in row]) @ vector])
         return out
 
-    def embed(self, texts: Sequence[str], *, tokens_at_once: int = 4096) -> np.ndarray:
-        """Sentence vectors of length 1, shape (n, hidden); texts beyond 256 tokens are cut, as the encoder was made."""
-        import torch
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Sentence vectors of length 1, shape (n, hidden)."""
+        return sentence_vectors(self._sentence_encoder, self._tokenizer, texts)
 
-        from obverse.models.plan import batches
 
-        if not texts:
-            return np.zeros((0, 0), dtype=np.float32)
-        ids = self._tokenizer(list(texts), truncation=True, max_length=256)["input_ids"]
-        out: list[np.ndarray | None] = [None] * len(ids)
-        device = next(self._sentence_encoder.parameters()).device
-        with torch.inference_mode():
-            for chunk in batches([len(row) for row in ids], tokens_at_once):
-                width = max(len(ids[i]) for i in chunk)
-                batch = torch.zeros((len(chunk), width), dtype=torch.long)
-                mask = torch.zeros((len(chunk), width), dtype=torch.long)
-                for row, i in enumerate(chunk):
-                    batch[row, : len(ids[i])] = torch.tensor(ids[i])
-                    mask[row, : len(ids[i])] = 1
-                full = bool(mask.all())
-                batch, mask = batch.to(device), mask.to(device)
-                states = self._sentence_encoder(
-                    input_ids=batch, attention_mask=None if full else mask
-                ).last_hidden_state
-                pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-                pooled = torch.nn.functional.normalize(pooled, dim=-1).float().cpu().numpy()
-                for row, i in enumerate(chunk):
-                    out[i] = pooled[row]
-        return np.stack([vector for vector in out if vector is not None])
+def sentence_vectors(
+    encoder: nn.Module, tokenizer: Any, texts: Sequence[str], *, tokens_at_once: int = 1024
+) -> np.ndarray:
+    """Mean-pooled states of length 1, shape (n, hidden); texts beyond 256 tokens are cut, as the encoder was made."""
+    import torch
+
+    from obverse.models.plan import batches
+
+    if not texts:
+        return np.zeros((0, 0), dtype=np.float32)
+    ids = tokenizer(list(texts), truncation=True, max_length=256)["input_ids"]
+    out: list[np.ndarray | None] = [None] * len(ids)
+    device = next(encoder.parameters()).device
+    with torch.inference_mode():
+        for chunk in batches([len(row) for row in ids], tokens_at_once):
+            width = max(len(ids[i]) for i in chunk)
+            batch = torch.zeros((len(chunk), width), dtype=torch.long)
+            mask = torch.zeros((len(chunk), width), dtype=torch.long)
+            for row, i in enumerate(chunk):
+                batch[row, : len(ids[i])] = torch.tensor(ids[i])
+                mask[row, : len(ids[i])] = 1
+            full = bool(mask.all())
+            batch, mask = batch.to(device), mask.to(device)
+            states = encoder(input_ids=batch, attention_mask=None if full else mask).last_hidden_state
+            pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            pooled = torch.nn.functional.normalize(pooled, dim=-1).float().cpu().numpy()
+            for row, i in enumerate(chunk):
+                out[i] = pooled[row]
+    return np.stack([vector for vector in out if vector is not None])
 
 
 def quantize(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,7 +134,7 @@ def quantize(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def pack(
-    model: nn.Module,
+    model: Any,
     original: Mapping[str, torch.Tensor],
     tokenizer: Any,
     conventions: Mapping[str, Any],
@@ -183,7 +188,6 @@ def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes:
     """
     import dataclasses
 
-    import torch
     from safetensors.torch import load_file
     from transformers import EncoderDecoderConfig, EncoderDecoderModel, PreTrainedTokenizerFast
     from transformers.models.bert.modeling_bert import BertLMHeadModel, BertModel
@@ -194,7 +198,9 @@ def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes:
 
     for name in (_WEIGHTS, "config.json", "tokenizer.json", "obverse.json"):
         if not (folder / name).is_file():
-            raise ModelError(f"the bundled model's file {name} is missing", where=str(folder), mend="Reinstall obverse.")
+            raise ModelError(
+                f"the bundled model's file {name} is missing", where=str(folder), mend="Reinstall obverse."
+            )
     stored = load_file(folder / _WEIGHTS)
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in stored.items():
@@ -202,7 +208,7 @@ def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes:
             continue
         scale = stored.get(f"{name}.scale")
         weights[name] = tensor if scale is None else tensor.float() * scale[:, None]
-    config = EncoderDecoderConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    config: Any = EncoderDecoderConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     table = weights["encoder.embeddings.word_embeddings.weight"]
     weights["decoder.bert.embeddings.word_embeddings.weight"] = table
     weights["decoder.cls.predictions.decoder.weight"] = table
@@ -216,19 +222,14 @@ def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes:
     )
     _assign(model, {name: tensor for name, tensor in weights.items() if not name.startswith(_PRIOR)}, folder)
     encoder = _without_initialisation(lambda: BertModel(config.encoder, add_pooling_layer=False))
-    prior = {
-        name: weights.get(_PRIOR + name, weights.get(f"encoder.{name}"))
-        for name in encoder.state_dict()
-    }
+    prior = {name: weights.get(_PRIOR + name, weights.get(f"encoder.{name}")) for name in encoder.state_dict()}
     _assign(encoder, {n: t for n, t in prior.items() if t is not None}, folder)
     where = choose_device(device)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     conventions = dataclasses.replace(
         read_conventions(folder) or Conventions(), **{k: v for k, v in changes.items() if v is not None}
     )
-    language_model = Seq2SeqModel(
-        model.eval().to(where), tokenizer, name=NAME, conventions=conventions, window=_WINDOW
-    )
+    language_model = Seq2SeqModel(model.eval().to(where), tokenizer, name=NAME, conventions=conventions, window=_WINDOW)
     return BundledModel(language_model, encoder.eval().to(where), tokenizer)
 
 

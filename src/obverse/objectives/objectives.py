@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query about a right (`gold`) or a wrong option; pairs of one draw share `group`."""
+    """A query about a right (`gold`) or a wrong option; pairs of one draw share a `group`."""
 
     query: Query
     gold: bool
     group: int
+    option: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,27 @@ class Objective:
         wrong = [i for i in range(len(draw.options)) if i != draw.gold]
         random.shuffle(wrong)
         return [
-            Pair(self.direction.query(draw.rendering, draw.options[i]), i == draw.gold, group)
+            Pair(self.direction.query(draw.rendering, draw.options[i]), i == draw.gold, group, i)
             for i in [draw.gold, *wrong[: self.negatives]]
         ]
 
     def loss(
-        self, log_probs_NT: Tensor, sink_log_probs_NT: Tensor, mask_NT: Tensor, gold_N: Tensor, group_N: Tensor
+        self,
+        log_probs_NT: Tensor,
+        sink_log_probs_NT: Tensor,
+        mask_NT: Tensor,
+        gold_N: Tensor,
+        group_N: Tensor,
+        prior_N: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Each weighted term's mean, by name; their sum is the loss. Right pairs only, wrong pairs only, or groups."""
+        """Each weighted term's mean, by name; their sum is the loss.
+
+        Likelihood runs over right pairs, unlikelihood and sink over wrong ones, choice over groups.
+
+        Args:
+            prior_N: what is known about each option beforehand, in nats; added to the scores inside `choice`, so that
+                the model learns what the prior does not know. Its scale is the user's.
+        """
         from obverse.objectives import losses
 
         terms: dict[str, Tensor] = {}
@@ -78,8 +92,9 @@ class Objective:
         if self.sink and bool(wrong_N.any()):
             terms["sink"] = self.sink * losses.sink(sink_log_probs_NT[wrong_N], mask_NT[wrong_N]).mean()
         if self.choice:
-            scores_N = (
-                losses.token_mean(log_probs_NT, mask_NT) if self.choice_mean else (log_probs_NT * mask_NT).sum(1)
-            )
-            terms["choice"] = self.choice * losses.choice(scores_N * self.choice_scale, group_N, gold_N).mean()
+            scores_N = losses.token_mean(log_probs_NT, mask_NT) if self.choice_mean else (log_probs_NT * mask_NT).sum(1)
+            scores_N = scores_N * self.choice_scale
+            if prior_N is not None:
+                scores_N = scores_N + prior_N
+            terms["choice"] = self.choice * losses.choice(scores_N, group_N, gold_N).mean()
         return {name: self.weight * term for name, term in terms.items()}

@@ -53,9 +53,7 @@ class TemplatedSource(DrawSource):
             if rendering.options and rendering.target in rendering.options and rendering.text:
                 options = list(dict.fromkeys(rendering.options))
                 if len(options) > 1:
-                    return Draw(
-                        self.name, example.id, rendering, tuple(options), options.index(str(rendering.target))
-                    )
+                    return Draw(self.name, example.id, rendering, tuple(options), options.index(str(rendering.target)))
         raise RecipeError(f"no template of {self.name} renders its rows")
 
 
@@ -168,7 +166,9 @@ def cut(row: Example, entry: Mapping[str, Any]) -> Example:
     most = entry.get("most_characters")
     if not most:
         return row
-    fields = {k: v[:most].rsplit(" ", 1)[0] if isinstance(v, str) and len(v) > most else v for k, v in row.fields.items()}
+    fields = {
+        k: v[:most].rsplit(" ", 1)[0] if isinstance(v, str) and len(v) > most else v for k, v in row.fields.items()
+    }
     return Example(row.id, fields, row.label, row.options, row.where)
 
 

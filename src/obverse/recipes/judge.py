@@ -47,9 +47,7 @@ class Judged:
     probabilities: NDArray[np.float64]
 
 
-def judge(
-    model: LanguageModel, plan: Path, data: Path, *, say: Callable[[str], None] = print
-) -> list[Judged]:
+def judge(model: LanguageModel, plan: Path, data: Path, *, say: Callable[[str], None] = print) -> list[Judged]:
     """Every (set, wording) pair of the plan.
 
     Args:
@@ -60,7 +58,9 @@ def judge(
     names = {entry["name"]: entry.get("label_names") for entry in json.loads((data / "index.json").read_text())["p3"]}
     out = []
     for entry in settings["sets"]:
-        rows = [r for r in read_split(data, entry["name"], entry["split"]) if r.fields[entry["label"]] in entry["values"]]
+        rows = [
+            r for r in read_split(data, entry["name"], entry["split"]) if r.fields[entry["label"]] in entry["values"]
+        ]
         python_random.Random(settings["seed"]).shuffle(rows)
         rows = rows[: settings["rows"]]
         gold = np.array([entry["values"].index(row.fields[entry["label"]]) for row in rows])
@@ -161,7 +161,11 @@ def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
         ours = "blend, contextual" if method == "cosine, contextual" else ours
         # Wordings of one set share their rows, so they are resampled together.
         table = [
-            (group[0].gold, np.stack([g.predicted[ours] for g in group]), np.stack([g.predicted[method] for g in group]))
+            (
+                group[0].gold,
+                np.stack([g.predicted[ours] for g in group]),
+                np.stack([g.predicted[method] for g in group]),
+            )
             for group in by_set.values()
         ]
         found = mean_paired_difference(table, macro_f1)
@@ -200,10 +204,12 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines += ["", "| paired difference of mean macro-F1 | points | 95 % interval | p |", "|---|---:|---|---:|"]
     for name, found in summary["differences_macro_f1"].items():
         low, high = found["interval"]
-        lines.append(
-            f"| {name} | {100 * found['difference']:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} | {found['p_value']:.3f} |"
-        )
+        interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
+        lines.append(f"| {name} | {100 * found['difference']:+.1f} | {interval} | {found['p_value']:.3f} |")
     lines += ["", "| with a calibration | mean macro-F1 |", "|---|---:|"]
     lines += [f"| {m} | {mean[m]:.3f} |" for m in CALIBRATED]
-    lines += ["", f"Expected calibration error of the blend, mean over pairs: {summary['blend_calibration_error']:.3f}."]
+    lines += [
+        "",
+        f"Expected calibration error of the blend, mean over pairs: {summary['blend_calibration_error']:.3f}.",
+    ]
     return "\n".join(lines) + "\n"

@@ -78,7 +78,9 @@ def package(recipe_path: Path, *, data: Path, run: Path, folder: Path, say: Call
             for row in table
         ]
         for method in ("direct", "flipped", "product"):
-            temperatures[f"{method}/{rule}"] = round(fit_temperature(draws, [np.array(row[method]) for row in combined]), 4)
+            temperatures[f"{method}/{rule}"] = round(
+                fit_temperature(draws, [np.array(row[method]) for row in combined]), 4
+            )
     conventions["temperatures"] = temperatures
     pack(model, original, tokenizer, conventions, folder)
     for name, scores in (
@@ -97,7 +99,7 @@ def term_tables(model: LanguageModel, draws: Sequence[Draw], rule: str) -> list[
     """Each term's score of every option of every draw, through the road that users take."""
     conventions = replace(
         model.conventions,
-        blend=MappingProxyType({name: 1.0 for name in _TERMS}),
+        blend=MappingProxyType(dict.fromkeys(_TERMS, 1.0)),
     )
     scorer = Scorer(
         "blend",

@@ -36,7 +36,7 @@ from obverse.catalog.tables import (
     refuse_existing,
     stdout_writer,
 )
-from obverse.errors import DataError, LabelError, MethodError, ObverseError, OutputError, nearest
+from obverse.errors import DataError, LabelError, MethodError, ModelError, ObverseError, OutputError, nearest
 from obverse.labelling import Labeller, make_scorer
 from obverse.metrics.classification import Tally
 from obverse.models.base import LanguageModel
@@ -350,7 +350,7 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
     labeller = Labeller(model, _scorer(settings, model), InstructionTemplate(_question(settings), task.text))
     tokens, nats = labeller.explain(example, options.texts)
     scored = labeller.score([example], [options.texts])[0]
-    _check_finite(labeller.scorer, scored.terms, row)
+    _check_finite(scored.terms, row)
     decider = _Decider(settings, task, labeller, options.names)
     prediction = decide(decider.log_probabilities([{"scores": scored.terms}], [options])[0])
     return Explanation(
@@ -523,18 +523,19 @@ def _check_rows(task: Task) -> tuple[int | None, int, int | None]:
     return rows, most, texts
 
 
-def _check_finite(scorer: Scorer, terms: Mapping[str, Sequence[float]], row: Row) -> None:
+def _check_finite(terms: Mapping[str, Sequence[float]], row: Row) -> None:
     """Find damaged weights at the first text and not after the last.
 
     Raises:
-        MethodError: a score is not a number.
+        ModelError: a score is not a number.
     """
-    if all(math.isfinite(value) for values in terms.values() for value in values):
-        return
-    try:
-        scorer.score(terms)
-    except MethodError as error:
-        raise MethodError(error.what, where=row.where, mend=error.mend) from None
+    for term, values in terms.items():
+        if not all(map(math.isfinite, values)):
+            raise ModelError(
+                f"the model's {term} scores are not all numbers: {', '.join(f'{value:g}' for value in values)}",
+                where=row.where,
+                mend="Its weights may be damaged, or its number type too small for it.",
+            )
 
 
 def _question(settings: PredictSettings) -> str:
@@ -656,7 +657,7 @@ def _score(run: _Run, rows: Iterator[Row], done: int) -> Iterator[list[dict[str,
                 record |= {"scores": {}, "blank": True}
             else:
                 scored = next(scores)
-                _check_finite(labeller.scorer, scored.terms, row)
+                _check_finite(scored.terms, row)
                 record["scores"] = dict(scored.terms)
                 if scored.shortened:
                     record["shortened"] = scored.shortened

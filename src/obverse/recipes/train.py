@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from obverse.errors import RecipeError
+from obverse.labelling import input_text
 from obverse.objectives.objectives import Objective
 from obverse.recipes.bundled import Sources, build_sources
 from obverse.seeds import stream
 from obverse.tasks.directions import direction
-from obverse.tasks.mixture import Mixture
-
+from obverse.tasks.mixture import Draw, Mixture
 
 SINGLE_TEXT = ("glue/sst2", "rotten_tomatoes", "dbpedia_14")
 
@@ -49,7 +50,9 @@ def build_objectives(recipe: dict[str, Any]) -> list[Objective]:
     ]
 
 
-def prepare(model: Any, tokenizer: Any, sources: Sources, objectives: Sequence[Objective], recipe: dict[str, Any]) -> None:
+def prepare(
+    model: Any, tokenizer: Any, sources: Sources, objectives: Sequence[Objective], recipe: dict[str, Any]
+) -> None:
     """Starting values that depend on the tokenizer and the data: the marks' directions and the output bias."""
     from obverse.training.batches import tokenize
     from obverse.training.warm_start import SENTINELS, SINK, distinguish_marks, start_from_unigrams
@@ -67,7 +70,32 @@ def prepare(model: Any, tokenizer: Any, sources: Sources, objectives: Sequence[O
             for said, gold in zip(tokens.said, tokens.gold, strict=True):
                 for token in said:
                     counts[sink if objective.sink and not gold else token] += 1
-    start_from_unigrams(model, counts)
+    start_from_unigrams(model, counts, sink)
+
+
+class EncoderPrior:
+    """The untouched sentence encoder's similarity of text and option, scaled to nats."""
+
+    def __init__(self, encoder: Any, tokenizer: Any, scale: float) -> None:
+        self._encoder = encoder
+        self._tokenizer = tokenizer
+        self._scale = scale
+        self._known: dict[str, Any] = {}
+
+    def __call__(self, draws: Sequence[Draw]) -> list[list[float]]:
+        from obverse.models.bundled import sentence_vectors
+
+        texts = [input_text(draw.rendering) for draw in draws]
+        wanted = {text for draw, text in zip(draws, texts, strict=True) for text in (text, *draw.options)}
+        fresh = [text for text in sorted(wanted) if text not in self._known]
+        if len(self._known) > 50_000:
+            self._known.clear()
+            fresh = sorted(wanted)
+        self._known.update(zip(fresh, sentence_vectors(self._encoder, self._tokenizer, fresh), strict=True))
+        return [
+            [self._scale * float(self._known[text] @ self._known[option]) for option in draw.options]
+            for draw, text in zip(draws, texts, strict=True)
+        ]
 
 
 def train_bundled(
@@ -81,11 +109,17 @@ def train_bundled(
     say: Callable[[str], None] = print,
 ) -> None:
     """Train the bundled model by the recipe at `path`; its folder also holds the facets and our own texts."""
+    import torch
+
     from obverse.training import held_out as held
     from obverse.training.trainer import Lengths, Schedule, train
-    from obverse.training.warm_start import SINK, freeze, sentence_encoder_folder, tokenizer_with_sentinels, warm_started
-
-    import torch
+    from obverse.training.warm_start import (
+        SINK,
+        freeze,
+        sentence_encoder_folder,
+        tokenizer_with_sentinels,
+        warm_started,
+    )
 
     # The output softmax of a confident model is full of denormal numbers, and multiplying those is some ten times
     # slower. Worker threads take the setting over from the thread that starts them, so it comes before any tensor.
@@ -95,14 +129,17 @@ def train_bundled(
     objectives = build_objectives(recipe)
     folder = sentence_encoder_folder()
     tokenizer = tokenizer_with_sentinels(folder)
-    model = warm_started(
+    model: Any = warm_started(
         folder, decoder_layers=recipe["model"]["decoder_layers"], dropout=recipe["model"]["dropout"]
     )
+    prior = None
+    if recipe.get("prior"):
+        prior = EncoderPrior(copy.deepcopy(model.encoder).eval().to(device), tokenizer, recipe["prior"])
     prepare(model, tokenizer, sources, objectives, recipe)
     freeze(model, encoder_layers=recipe["model"]["frozen_encoder_layers"])
     model.to(device)  # type: ignore[arg-type]
     settings = recipe["optimizer"]
-    head = list(model.decoder.cls.parameters())
+    head = [model.decoder.cls.predictions.bias]
     in_head = {id(p) for p in head}
     groups = [
         {
@@ -152,6 +189,7 @@ def train_bundled(
         special=special,
         clip=settings["clip"],
         seed=recipe["seed"],
+        prior=prior,
         resume=resume,
         evaluate=evaluate,
         say=say,

@@ -62,9 +62,7 @@ class LabelSet:
         try:
             return folded.index(name.strip().casefold())
         except ValueError:
-            raise LabelError(
-                f"{name!r} is not one of the labels ({', '.join(self.names)})", where=self.where
-            ) from None
+            raise LabelError(f"{name!r} is not one of the labels ({', '.join(self.names)})", where=self.where) from None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -162,5 +162,3 @@ def default_instruction(labels: Sequence[str]) -> str:
         return "Which of the given labels fits this text best?"
     names = [label.replace("{", "{{").replace("}", "}}") for label in labels]
     return f"Does this text belong to {', '.join(names[:-1])} or {names[-1]}?"
-
-

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from obverse.errors import DataError
+from obverse.errors import DataError, RecipeError, nearest
 from obverse.tasks.examples import Example
 from obverse.tasks.mixture import Draw, DrawSource
 from obverse.tasks.templates import Rendering, Segment
@@ -108,6 +108,15 @@ class WordedSource(DrawSource):
         # Values that never occur among the examples are no options here: "neutral" in a two-class set would be a
         # wrong answer that the data cannot contradict.
         self._values = tuple(sorted({e.label for e in examples if e.label is not None}))
+        for example in self.examples:
+            if example.label is None:
+                raise RecipeError(f"an example of {name!r} has no label", where=example.where or example.id)
+            if facet.labels and example.label not in facet.labels:
+                raise RecipeError(
+                    f"facet {facet.name!r} has no wordings for the value {example.label!r}",
+                    where=example.where or example.id,
+                    mend=nearest(example.label, facet.labels),
+                )
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from obverse.objectives.objectives import Pair
 
@@ -25,7 +26,7 @@ class TokenPairs:
     group: tuple[int, ...]
 
 
-def tokenize(tokenizer, pairs: Sequence[Pair], *, given_limit: int, said_limit: int) -> TokenPairs:
+def tokenize(tokenizer: Any, pairs: Sequence[Pair], *, given_limit: int, said_limit: int) -> TokenPairs:
     """Token ids of both sides, special tokens included; the input's end is cut where a side is too long.
 
     On the given side the cut is made before the last `given_limit // 2` tokens, so that a label or an instruction
@@ -103,7 +104,7 @@ def pack(texts: Sequence[Sequence[Sequence[int]]], start: int, device: torch.dev
 
 
 def token_log_probs(
-    model: nn.Module, pairs: TokenPairs, *, start: int, sink: int, contexts_at_once: int = 24
+    model: Any, pairs: TokenPairs, *, start: int, sink: int, contexts_at_once: int = 24
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probabilities of said tokens, of the sink token in their places, and the mask; each (N, T).
 

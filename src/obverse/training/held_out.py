@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
+from obverse.objectives.objectives import Pair
 from obverse.seeds import stream
 from obverse.tasks.directions import Direction
 from obverse.tasks.mixture import Draw, DrawSource
 from obverse.training.batches import token_log_probs, tokenize
 from obverse.training.trainer import Lengths
-from obverse.objectives.objectives import Pair
 
 
 def fixed_draws(sources: Sequence[DrawSource], each: int, *, seed: int = 0) -> list[Draw]:
@@ -24,7 +23,7 @@ def fixed_draws(sources: Sequence[DrawSource], each: int, *, seed: int = 0) -> l
 
 @torch.inference_mode()
 def token_mean_scores(
-    model: nn.Module,
+    model: Any,
     tokenizer: Any,
     draws: Sequence[Draw],
     direction: Direction,

@@ -62,7 +62,7 @@ class TrainingState:
 
 
 def train(
-    model: nn.Module,
+    model: Any,
     tokenizer: Any,
     mixture: Mixture,
     objectives: Sequence[Objective],
@@ -75,6 +75,7 @@ def train(
     special: Mapping[str, int],
     clip: float = 1.0,
     seed: int = 0,
+    prior: Callable[[Sequence[Draw]], list[list[float]]] | None = None,
     resume: bool = False,
     evaluate: Callable[[], float] | None = None,
     evaluate_every: int = 250,
@@ -88,6 +89,7 @@ def train(
         output: run folder; receives `log.jsonl`, `last/` and `best/` (weights, optimiser, state).
         groups: AdamW parameter groups (`params`, `lr`, `weight_decay`).
         special: token ids `start` and `sink`.
+        prior: what is known of each option beforehand, in nats; see `Objective.loss`.
         evaluate: the score that chooses the best checkpoint (higher is better).
 
     Raises:
@@ -115,7 +117,9 @@ def train(
                 group["lr"] = rate * schedule.factor(step)
             torch.manual_seed(seed * 1_000_003 + step)  # dropout depends on the step alone, so a resumed run repeats it
             draws = [mixture.draw(step * draws_per_step + i) for i in range(draws_per_step)]
-            parts = step_losses(model, tokenizer, draws, objectives, lengths, special, seed=seed, step=step)
+            parts = step_losses(
+                model, tokenizer, draws, objectives, lengths, special, seed=seed, step=step, prior=prior
+            )
             loss = torch.stack(list(parts.values())).sum()
             if not bool(torch.isfinite(loss)):
                 raise Diverged(
@@ -160,7 +164,7 @@ def train(
 
 
 def step_losses(
-    model: nn.Module,
+    model: Any,
     tokenizer: Any,
     draws: Sequence[Draw],
     objectives: Sequence[Objective],
@@ -169,9 +173,15 @@ def step_losses(
     *,
     seed: int,
     step: int,
+    prior: Callable[[Sequence[Draw]], list[list[float]]] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Every objective's weighted terms over the same draws, named `direction/term`."""
     parts = {}
+    known = None
+    if prior is not None:
+        # Every other draw goes without, so that each direction also learns to stand alone.
+        alone = [stream(seed, "prior", step, group).random() < 0.5 for group in range(len(draws))]
+        known = [[0.0] * len(d.options) if a else row for d, a, row in zip(draws, alone, prior(draws), strict=True)]
     for objective in objectives:
         name = objective.direction.name
         pairs = [
@@ -183,14 +193,17 @@ def step_losses(
         log_probs, sinks, mask = token_log_probs(model, tokens, start=special["start"], sink=special["sink"])
         gold = torch.tensor(tokens.gold, device=log_probs.device)
         group = torch.tensor(tokens.group, device=log_probs.device)
-        for term, value in objective.loss(log_probs, sinks, mask, gold, group).items():
+        beforehand = (
+            None
+            if known is None
+            else torch.tensor([known[pair.group][pair.option] for pair in pairs], device=log_probs.device)
+        )
+        for term, value in objective.loss(log_probs, sinks, mask, gold, group, beforehand).items():
             parts[f"{name}/{term}"] = value
     return parts
 
 
-def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, state: TrainingState
-) -> None:
+def save_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None, state: TrainingState) -> None:
     """Write beside, then put in place: the folder is always either the old one or the new one."""
     from safetensors.torch import save_file
 
@@ -212,9 +225,7 @@ def save_checkpoint(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
-) -> TrainingState:
+def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None = None) -> TrainingState:
     """Weights (and the optimiser's moments) back in place.
 
     Raises:
@@ -225,9 +236,7 @@ def load_checkpoint(
     weights = load_file(folder / "trained.safetensors")
     wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if {n: tuple(w.shape) for n, w in weights.items()} != {n: tuple(p.shape) for n, p in wanted.items()}:
-        raise OutputError(
-            "the checkpoint belongs to a model of another shape or another recipe", where=str(folder)
-        )
+        raise OutputError("the checkpoint belongs to a model of another shape or another recipe", where=str(folder))
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(weights[name])

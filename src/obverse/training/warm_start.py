@@ -8,8 +8,10 @@ the few thousand steps that a laptop affords. One embedding table, frozen, serve
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -81,7 +83,7 @@ def tokenizer_with_sentinels(folder: Path) -> PreTrainedTokenizerFast:
     )
 
 
-def warm_started(folder: Path, *, decoder_layers: Sequence[int] = (1, 3, 5), dropout: float = 0.1) -> EncoderDecoderModel:
+def warm_started(folder: Path, *, decoder_layers: Sequence[int] = (1, 3, 5), dropout: float = 0.1) -> Any:
     """The untrained encoder-decoder.
 
     Args:
@@ -104,7 +106,7 @@ def _warm_started(
 ) -> EncoderDecoderModel:
     shape.attention_probs_dropout_prob = 0.0
     shape.hidden_dropout_prob = dropout
-    encoder = BertModel.from_pretrained(folder, config=shape, add_pooling_layer=False)
+    encoder: Any = BertModel.from_pretrained(folder, config=shape, add_pooling_layer=False)
     decoder_shape = BertConfig.from_dict(
         {
             **shape.to_dict(),
@@ -113,7 +115,7 @@ def _warm_started(
             "add_cross_attention": True,
         }
     )
-    decoder = BertLMHeadModel(decoder_shape)
+    decoder: Any = BertLMHeadModel(decoder_shape)
     decoder.bert.embeddings.load_state_dict(encoder.embeddings.state_dict())
     for layer, source in zip(decoder.bert.encoder.layer, decoder_layers, strict=True):
         original = encoder.encoder.layer[source]
@@ -135,14 +137,14 @@ def _warm_started(
     return model
 
 
-def share_embeddings(model: EncoderDecoderModel) -> None:
+def share_embeddings(model: Any) -> None:
     """One table for encoder, decoder and output: the class does not do this by itself, nor on reloading."""
     table = model.encoder.embeddings.word_embeddings
     model.decoder.bert.embeddings.word_embeddings = table
     model.decoder.cls.predictions.decoder.weight = table.weight
 
 
-def distinguish_marks(model: EncoderDecoderModel, ids: Sequence[int], sink: int, *, seed: int = 0) -> None:
+def distinguish_marks(model: Any, ids: Sequence[int], sink: int, *, seed: int = 0) -> None:
     """Give sentinels and sink directions of their own in the embedding table.
 
     The unused places of the pretrained table are short and nearly parallel (mean cosine 0.82): a decoder can neither
@@ -158,20 +160,36 @@ def distinguish_marks(model: EncoderDecoderModel, ids: Sequence[int], sink: int,
         table[sink] *= 1.5
 
 
-def start_from_unigrams(model: EncoderDecoderModel, counts: Sequence[float], *, temper: float = 0.5) -> None:
-    """Set the output bias to tempered log frequencies of said tokens, which gradient steps would take long to find.
+def start_from_unigrams(model: Any, counts: Sequence[float], sink: int, *, temper: float = 0.7) -> None:
+    """Let the output start near the frequencies of said tokens.
+
+    Without it the first steps all push the same way, to raise the frequent tokens and the sink, and the upper layers
+    collapse onto that one direction (measured: cosine between any two decoder states 0.98 after 180 steps).
 
     Args:
         counts: how often each vocabulary entry is said; shape (vocabulary,).
-        temper: factor on the log frequencies; below 1 so that words never said in training are not shut out.
+        sink: the sink token, whose share is met exactly.
+        temper: factor on the other log frequencies; below 1 so that words never said in training are not shut out.
     """
-    shares = torch.tensor(counts, dtype=torch.float32) + 0.2 * sum(counts) / len(counts)
+    shares = torch.tensor(counts, dtype=torch.float32)
+    of_sink = float(shares[sink] / shares.sum())
+    shares = shares + 0.2 * shares.sum() / len(counts)
+    bias = temper * (shares / shares.sum()).log()
+    if of_sink:
+        others = torch.cat([bias[:sink], bias[sink + 1 :]])
+        bias[sink] = torch.logsumexp(others, 0) + math.log(of_sink / (1 - of_sink))
     with torch.no_grad():
-        model.decoder.cls.predictions.bias.copy_(temper * (shares / shares.sum()).log())
+        head = model.decoder.cls.predictions
+        head.bias.copy_(bias)
+        head.transform.LayerNorm.weight.fill_(0.3)  # random logits at first, which must not drown the bias
 
 
-def freeze(model: EncoderDecoderModel, *, encoder_layers: int) -> None:
+def freeze(model: Any, *, encoder_layers: int) -> None:
     """Freeze every embedding and the lowest `encoder_layers` layers of the encoder."""
-    for part in (model.encoder.embeddings, model.decoder.bert.embeddings, *model.encoder.encoder.layer[:encoder_layers]):
+    for part in (
+        model.encoder.embeddings,
+        model.decoder.bert.embeddings,
+        *model.encoder.encoder.layer[:encoder_layers],
+    ):
         for parameter in part.parameters():
             parameter.requires_grad_(False)

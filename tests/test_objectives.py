@@ -1,0 +1,378 @@
+"""Training losses against plain formulas; pairs, mixtures and worded draws."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from obverse.errors import DataError, RecipeError
+from obverse.objectives import losses
+from obverse.objectives.objectives import Objective
+from obverse.recipes.bundled import split_facet
+from obverse.seeds import stream
+from obverse.tasks.directions import Direct, Flipped
+from obverse.tasks.examples import Example
+from obverse.tasks.mixture import Draw, DrawSource, Mixture
+from obverse.tasks.templates import Rendering, Segment
+from obverse.tasks.wordings import Facet, WordedSource, fill, read_facets
+
+# Three rows of two, three and one tokens; what stands on padding must not matter.
+P = [[0.5, 0.25], [0.9, 0.2, 0.4], [0.125]]
+MASK = torch.tensor([[1.0, 1, 0], [1, 1, 1], [1, 0, 0]])
+
+
+def log_probs(fill=-3.0):
+    rows = [[math.log(p) for p in row] + [fill] * (3 - len(row)) for row in P]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("padding", [-3.0, 0.0])
+def test_likelihood_is_the_mean_over_tokens(padding):
+    expected = [-sum(math.log(p) for p in row) / len(row) for row in P]
+    assert losses.likelihood(log_probs(padding), MASK).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("padding", [-3.0, 0.0])
+def test_unlikelihood_has_its_hundredth(padding):
+    expected = [-sum(math.log(1 - p + 0.01) for p in row) / len(row) for row in P]
+    assert losses.unlikelihood(log_probs(padding), MASK).tolist() == pytest.approx(expected)
+    # A certain wrong token costs log 100, not infinity.
+    certain = losses.unlikelihood(torch.zeros(1, 1), torch.ones(1, 1))
+    assert certain.item() == pytest.approx(math.log(100), rel=1e-4)
+
+
+def test_sink_is_the_mean_over_said_positions():
+    sink = torch.tensor([[-1.0, -3.0, 99.0], [-2.0, -2.0, -5.0], [-4.0, 99.0, 99.0]])
+    assert losses.sink(sink, MASK).tolist() == pytest.approx([2.0, 3.0, 4.0])
+
+
+def test_choice_is_the_cross_entropy_in_each_group():
+    scores = torch.tensor([-1.0, -2.0, -500.0, -3.0, -499.0, -502.0])
+    group = torch.tensor([0, 0, 1, 0, 1, 1])
+    gold = torch.tensor([True, False, False, False, True, False])
+    expected = [
+        math.log(math.exp(-1) + math.exp(-2) + math.exp(-3)) + 1,
+        math.log(math.exp(-1) + math.exp(0) + math.exp(-3)),
+    ]
+    assert losses.choice(scores, group, gold).tolist() == pytest.approx(expected, rel=1e-5)
+    # One option alone is no choice.
+    assert losses.choice(torch.tensor([-7.0]), torch.tensor([0]), torch.tensor([True])).tolist() == [0.0]
+
+
+def test_gradients_equal_the_formulas_and_are_finite():
+    extreme = torch.tensor([[0.0, -1e-7, -300.0], [-0.5, -80.0, 0.0], [-1.0, 0.0, 0.0]], requires_grad=True)
+    scores = torch.tensor([-1000.0, 0.0, -3.0], requires_grad=True)
+    group, gold = torch.tensor([0, 0, 0]), torch.tensor([True, False, False])
+    total = (
+        losses.likelihood(extreme, MASK).sum()
+        + losses.unlikelihood(extreme, MASK).sum()
+        + losses.sink(extreme, MASK).sum()
+        + losses.choice(scores, group, gold).sum()
+    )
+    total.backward()
+    assert torch.isfinite(extreme.grad).all()
+    assert (extreme.grad[MASK == 0] == 0).all()
+    # d choice / d score = softmax - one-hot.
+    expected = torch.softmax(scores.detach(), 0) - torch.tensor([1.0, 0, 0])
+    assert scores.grad.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def values():
+    sink = torch.tensor([[-1.0, -3.0, 0.0], [-2.0, -2.0, -5.0], [-4.0, 0.0, 0.0]], dtype=torch.float64)
+    gold, group = torch.tensor([True, False, False]), torch.tensor([0, 0, 0])
+    return log_probs(), sink, MASK, gold, group
+
+
+def test_the_flipped_objective_is_likelihood_plus_three_times_unlikelihood():
+    found = Objective(Flipped(), likelihood=1, unlikelihood=3, negatives=1).loss(*values())
+    right = -(math.log(0.5) + math.log(0.25)) / 2
+    wrong = [-sum(math.log(1.01 - p) for p in row) / len(row) for row in P[1:]]
+    assert {k: v.item() for k, v in found.items()} == pytest.approx(
+        {"likelihood": right, "unlikelihood": 3 * sum(wrong) / 2}
+    )
+
+
+def test_all_terms_together():
+    objective = Objective(
+        Flipped(), likelihood=0.5, unlikelihood=2.0, sink=0.25, choice=4.0, choice_scale=0.1, weight=10.0
+    )
+    sums = [0.1 * sum(math.log(p) for p in row) for row in P]
+    expected = {
+        "likelihood": 5 * -(math.log(0.5) + math.log(0.25)) / 2,
+        "unlikelihood": 20 * sum(-sum(math.log(1.01 - p) for p in row) / len(row) for row in P[1:]) / 2,
+        "sink": 2.5 * (3.0 + 4.0) / 2,
+        "choice": 40 * (math.log(sum(math.exp(s) for s in sums)) - sums[0]),
+    }
+    assert {k: v.item() for k, v in objective.loss(*values()).items()} == pytest.approx(expected)
+
+
+def test_choice_over_token_means():
+    means = [sum(math.log(p) for p in row) / len(row) for row in P]
+    found = Objective(Direct(), likelihood=0, choice=1, choice_mean=True).loss(*values())
+    assert set(found) == {"choice"}
+    assert found["choice"].item() == pytest.approx(math.log(sum(math.exp(m) for m in means)) - means[0])
+
+
+def test_without_wrong_pairs_there_is_nothing_unlikely():
+    log_p, sink, mask, _, _ = values()
+    found = Objective(Flipped(), unlikelihood=3, sink=1, choice=1).loss(
+        log_p, sink, mask, torch.tensor([True] * 3), torch.arange(3)
+    )
+    assert set(found) == {"likelihood", "choice"}
+    assert found["choice"].item() == 0
+
+
+# Pairs
+
+DRAW = Draw("task", "1", Rendering((Segment("x", "text"), Segment("?"))), ("a", "b", "c", "d"), 2)
+
+
+def test_pairs_put_the_right_one_first():
+    pairs = Objective(Flipped(), negatives=2).pairs(DRAW, 5, random.Random(0))
+    assert [p.gold for p in pairs] == [True, False, False]
+    assert {p.group for p in pairs} == {5}
+    assert pairs[0].query == Flipped().query(DRAW.rendering, "c")
+    wrong = {p.query.given[-1] for p in pairs[1:]}
+    assert len(wrong) == 2
+    assert wrong < set("abd")
+
+
+def test_negatives_are_drawn_evenly_and_never_more_than_there_are():
+    assert len(Objective(Direct(), negatives=9).pairs(DRAW, 0, random.Random(0))) == 4
+    assert len(Objective(Direct(), negatives=0).pairs(DRAW, 0, random.Random(0))) == 1
+    objective, rng = Objective(Direct(), negatives=1), random.Random(1)
+    counts = Counter(objective.pairs(DRAW, 0, rng)[1].query.said for _ in range(900))
+    assert set(counts) == {" a", " b", " d"}
+    assert chisquare(list(counts.values())).pvalue > 1e-4
+
+
+# Mixtures
+
+
+@dataclass
+class Numbers(DrawSource):
+    name: str
+    size: int
+
+    def __len__(self):
+        return self.size
+
+    def draw(self, random):
+        return Draw(self.name, str(random.randrange(self.size)), Rendering(()), ("a", "b"), random.randrange(2))
+
+
+SOURCES = [Numbers("small", 30), Numbers("large", 70), Numbers("huge", 1000)]
+
+
+def counts_of(mixture, draws=3000):
+    return Counter(mixture.draw(i).task for i in range(draws))
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [
+        ({"rates": [1, 2, 5]}, {"small": 1 / 8, "large": 2 / 8, "huge": 5 / 8}),
+        ({"rates": [0.5, 0, 0.5]}, {"small": 1 / 2, "huge": 1 / 2}),
+        ({}, {"small": 30 / 1100, "large": 70 / 1100, "huge": 1000 / 1100}),
+        ({"cap": 100}, {"small": 30 / 200, "large": 70 / 200, "huge": 100 / 200}),
+    ],
+)
+def test_draws_match_the_rates(options, shares):
+    counts = counts_of(Mixture(SOURCES, **options))
+    assert set(counts) == set(shares)
+    expected = [3000 * share for share in shares.values()]
+    assert chisquare([counts[name] for name in shares], expected).pvalue > 1e-4
+
+
+def test_a_draw_depends_on_its_number_and_seed_alone():
+    forwards = [Mixture(SOURCES, seed=3).draw(i) for i in range(50)]
+    mixture = Mixture(SOURCES, seed=3)
+    order = list(range(50))
+    random.Random(0).shuffle(order)
+    shuffled = {i: mixture.draw(i) for i in order}
+    assert [shuffled[i] for i in range(50)] == forwards
+    assert [Mixture(SOURCES, seed=4).draw(i) for i in range(50)] != forwards
+    assert len({(d.task, d.example_id, d.gold) for d in forwards}) > 20
+
+
+@pytest.mark.parametrize("rates", [[1, 2], [1, 2, -1], [0, 0, 0], [1, 2, 3, 4]])
+def test_rates_that_do_not_fit(rates):
+    with pytest.raises(RecipeError, match="3 sources need as many rates"):
+        Mixture(SOURCES, rates=rates)
+
+
+def test_mixtures_of_nothing():
+    with pytest.raises(RecipeError, match="at least one source"):
+        Mixture([])
+    with pytest.raises(RecipeError, match="'none' has no examples"):
+        Mixture([Numbers("none", 0)])
+
+
+def test_streams_have_names():
+    assert stream(0, "a", 1).random() == stream(0, "a", 1).random()
+    seen = {stream(*names).random() for names in ((0, "a", 1), (0, "a1"), (1, "a", 1), (0, "a", 11), (0, "a", 1, ""), (0,))}
+    assert len(seen) == 6
+    # Known number: equal on every machine and in every version.
+    assert stream(0).random() == pytest.approx(KNOWN, abs=0)
+    stream(0, "\ud83d")
+
+
+# sha256("0")[:8] = 5feceb66ffc86f38 as the seed of Python's Mersenne twister.
+KNOWN = random.Random(0x5FECEB66FFC86F38).random()
+
+# Worded draws
+
+FACET = Facet(
+    "mood",
+    ("How does it sound?", "What is the mood of this?", "Which mood?"),
+    {
+        "good": ("happy", "glad", "cheerful"),
+        "bad": ("sad", "gloomy", "unhappy"),
+        "odd": ("strange", "weird", "peculiar"),
+        "calm": ("quiet", "still", "peaceful"),
+        "never": ("unused", "unseen", "unknown"),
+    },
+)
+EXAMPLES = [
+    Example(str(i), {"text": f"text {i}"}, value) for i, value in enumerate(["good", "bad", "odd", "calm", "good", "bad"])
+]
+
+
+def draws(source, number=400):
+    return [source.draw(stream(0, "draws", i)) for i in range(number)]
+
+
+def test_worded_draws_list_the_gold_once_and_in_any_place():
+    found = draws(WordedSource("mood", EXAMPLES, FACET))
+    places = Counter()
+    for draw in found:
+        value = EXAMPLES[int(draw.example_id)].label
+        (place,) = {p for p in range(3) for o in draw.options if o in [w[p] for w in FACET.labels.values()]}
+        assert draw.options[draw.gold] == FACET.labels[value][place]
+        assert len(set(draw.options)) == len(draw.options)
+        assert 2 <= len(draw.options) <= 4
+        assert draw.rendering.options == draw.options
+        # Values that no example has are no options.
+        assert not set(draw.options) & set(FACET.labels["never"])
+        places[len(draw.options), draw.gold] += 1
+    for size in (2, 3, 4):
+        counts = [places[size, i] for i in range(size)]
+        assert sum(counts) > 40
+        assert chisquare(counts).pvalue > 1e-4
+    assert {text for d in found for text in FACET.instructions if text in d.rendering.text} == set(FACET.instructions)
+
+
+def test_the_instruction_lists_options_as_often_as_asked():
+    never = draws(WordedSource("mood", EXAMPLES, FACET, list_options=0.0), 100)
+    words = {w for wordings in FACET.labels.values() for w in wordings}
+    assert not any(w in " ".join(d.rendering.chunks) for d in never for w in words)
+    always = draws(WordedSource("mood", EXAMPLES, FACET, list_options=1.0), 100)
+    for draw in always:
+        said = " ".join(draw.rendering.chunks)
+        assert all(len(re.findall(rf"\b{option}\b", said)) == 1 for option in draw.options)
+    orders = {tuple(sorted(range(len(d.options)), key=lambda i: d.rendering.text.index(d.options[i]))) for d in always}
+    assert len(orders) > 4
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 6])
+def test_at_most_so_many_options(most):
+    sizes = {len(d.options) for d in draws(WordedSource("mood", EXAMPLES, FACET, most_options=most))}
+    assert max(sizes) == min(most, 4)
+    assert min(sizes) == 2
+
+
+def test_options_of_the_instance_word_themselves():
+    facet = Facet("pick", ("Which?",), {})
+    example = Example("1", {"text": "x"}, "b", ("a", "b", "c"))
+    for draw in draws(WordedSource("pick", [example], facet), 50):
+        assert draw.options[draw.gold] == "b"
+        assert set(draw.options) <= {"a", "b", "c"}
+        assert len(set(draw.options)) == len(draw.options)
+
+
+def test_examples_without_wordings_are_refused():
+    with pytest.raises(RecipeError, match="row 3: facet 'mood' has no wordings for the value 'god'") as error:
+        WordedSource("m", [Example("1", {"text": "x"}, "god", where="row 3")], FACET)
+    assert "Did you mean 'good'" in str(error.value)
+    with pytest.raises(RecipeError, match="an example of 'm' has no label"):
+        WordedSource("m", [Example("1", {"text": "x"})], FACET)
+
+
+def test_inputs_and_slots_in_renderings():
+    facet = Facet("nli", ("Does {a} mean {b}?",), {"yes": ("yes",), "no": ("no",)})
+    examples = [Example("1", {"a": "rain", "b": "wet {a}"}, "yes"), Example("2", {"a": "sun", "b": "dry"}, "no")]
+    for draw in draws(WordedSource("nli", examples, facet, list_options=0.0), 20):
+        if draw.example_id == "1":
+            assert draw.rendering.text == "Does rain mean wet {a}?"
+            assert [s.field for s in draw.rendering.joined()] == [None, "a", None, "b", None]
+    assert fill("{x} is {y}", Example("1", {"x": "{y}"})) == [Segment("{y}", "x"), Segment(" is {y}")]
+    both = Facet("two", ("So?",), {"yes": ("yes",), "no": ("no",)})
+    for draw in draws(WordedSource("two", examples, both), 20):
+        assert {s.field for s in draw.rendering.segments} == {None, "a", "b"}
+        assert "a: " in draw.rendering.text
+
+
+# Facets and what is held out
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_held_out_facets_share_nothing(every):
+    wordings = 9
+    facet = Facet(
+        "f",
+        tuple(f"instruction {i}" for i in range(10)),
+        {value: tuple(f"{value} {i}" for i in range(wordings)) for value in ("x", "y")},
+    )
+    training, aside = split_facet(facet, every)
+    assert not set(training.instructions) & set(aside.instructions)
+    assert set(training.instructions) | set(aside.instructions) == set(facet.instructions)
+    for value in ("x", "y"):
+        assert not set(training.labels[value]) & set(aside.labels[value])
+        assert set(training.labels[value]) | set(aside.labels[value]) == set(facet.labels[value])
+    assert len(aside.instructions) == 10 // every
+    assert aside.wordings == 2
+    small = Facet("f", facet.instructions, {"x": ("1", "2"), "y": ("3", "4")})
+    assert split_facet(small, every)[1].labels == {"x": ("2",), "y": ("4",)}
+
+
+BUNDLED = Path(__file__).parents[1] / "bundled" / "facets.toml"
+
+
+@pytest.mark.skipif(not BUNDLED.is_file(), reason="not a checkout of the project")
+def test_the_bundled_facets_are_sound():
+    facets = read_facets(BUNDLED)
+    assert len(facets) > 5
+    for facet in facets.values():
+        assert len(set(facet.instructions)) == len(facet.instructions), facet.name
+        for place in range(facet.wordings):
+            words = [wordings[place].strip().casefold() for wordings in facet.labels.values()]
+            assert len(set(words)) == len(words), f"{facet.name}, wording {place + 1}: {words}"
+        training, aside = split_facet(facet, 6)
+        assert training.instructions
+        assert aside.instructions
+        assert not set(training.instructions) & set(aside.instructions)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[facets", "is not TOML"),
+        ('[facets.a]\nlabels.x = ["1"]', "facet a: has no instructions"),
+        ('[facets.a]\ninstructions = ["?"]\nlabels.x = ["1"]\nlabels.y = ["1", "2"]', "equally many wordings"),
+    ],
+)
+def test_broken_facet_files_are_refused(tmp_path, text, message):
+    path = tmp_path / "facets.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_facets(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_facets(tmp_path / "none.toml")

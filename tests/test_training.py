@@ -1,0 +1,392 @@
+"""Training: the warm start, packed decoding, the loop's resume, and the packed model, on a tiny sentence encoder."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
+from transformers import BertConfig, BertModel  # noqa: E402
+
+from obverse.errors import OutputError  # noqa: E402
+from obverse.models.bundled import load_bundled, pack, quantize  # noqa: E402
+from obverse.objectives.objectives import Objective, Pair  # noqa: E402
+from obverse.queries import Query  # noqa: E402
+from obverse.recipes.bundled import own_examples, read_own_texts, split_facet  # noqa: E402
+from obverse.tasks.directions import Direct, Flipped  # noqa: E402
+from obverse.tasks.examples import Example  # noqa: E402
+from obverse.tasks.mixture import Mixture  # noqa: E402
+from obverse.tasks.wordings import Facet, WordedSource, read_facets  # noqa: E402
+from obverse.training.batches import token_log_probs, tokenize  # noqa: E402
+from obverse.training.trainer import Diverged, Lengths, Schedule, TrainingState, load_checkpoint, save_checkpoint, train  # noqa: E402
+from obverse.training.warm_start import (  # noqa: E402
+    SENTINELS,
+    SINK,
+    distinguish_marks,
+    freeze,
+    start_from_unigrams,
+    tokenizer_with_sentinels,
+    warm_started,
+)
+
+BUNDLED = Path(__file__).parents[1] / "bundled"
+WORDS = [
+    "input",
+    ":",
+    "output",
+    "good",
+    "bad",
+    "film",
+    "the",
+    "was",
+    "a",
+    "very",
+    "dull",
+    "bright",
+    "what",
+    "do",
+    "you",
+    "think",
+    "of",
+    "it",
+    "is",
+    "this",
+    "text",
+    "question",
+    "answer",
+    "options",
+    "or",
+    ".",
+    "?",
+    "(",
+    ")",
+    ",",
+    "'",
+    '"',
+    "sad",
+    "happy",
+    "mood",
+    "tone",
+    "say",
+    "which",
+]
+LENGTHS = Lengths(64, 32)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory):
+    """A BERT-shaped sentence encoder of two tiny layers, in a folder like the pretrained one's."""
+    folder = tmp_path_factory.mktemp("encoder")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    names = [*special, *(f"[unused{i}]" for i in range(SENTINELS + 2)), *dict.fromkeys(WORDS)]
+    vocabulary = {name: i for i, name in enumerate(names)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(names), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, hidden_dropout_prob=0.1, pad_token_id=0,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def started(encoder):
+    """Model, tokenizer and special ids."""
+    tokenizer = tokenizer_with_sentinels(encoder)
+    torch.manual_seed(1)
+    model = warm_started(encoder, decoder_layers=(0, 1))
+    special = {"start": tokenizer.cls_token_id, "sink": tokenizer.convert_tokens_to_ids(SINK)}
+    model.config.decoder_start_token_id, model.config.eos_token_id = tokenizer.cls_token_id, tokenizer.sep_token_id
+    return model, tokenizer, special
+
+
+def sources():
+    facet = Facet(
+        "mood", ("what is the mood ?", "which tone is this"), {"up": ("good", "happy"), "down": ("bad", "sad")}
+    )
+    examples = [
+        Example("1", {"text": "the film was very bright"}, "up"),
+        Example("2", {"text": "a dull film"}, "down"),
+        Example("3", {"text": "bright it is"}, "up"),
+        Example("4", {"text": "very very dull"}, "down"),
+    ]
+    return [WordedSource("mood", examples, facet)]
+
+
+OBJECTIVES = (
+    Objective(Flipped(), negatives=1, likelihood=0.2, sink=0.5, choice=1.0, choice_scale=4.0, choice_mean=True),
+    Objective(Direct(), negatives=1, likelihood=0.1, choice=1.0, choice_mean=True),
+)
+
+
+def run(started, output, steps, *, stop=None, resume=False, rate=1e-3):
+    model, tokenizer, special = started
+    freeze(model, encoder_layers=1)
+    return train(
+        model, tokenizer, Mixture(sources(), seed=3), OBJECTIVES, output=output,
+        groups=[{"params": [p for p in model.parameters() if p.requires_grad], "lr": rate, "weight_decay": 0.01}],
+        schedule=Schedule(steps, 2, 4), draws_per_step=3, lengths=LENGTHS, special=special, seed=5,
+        resume=resume, save_every=2 if stop is None else stop, stop_after=None, say=lambda line: None,
+    )  # fmt: skip
+
+
+def test_sentinels_take_the_vocabularys_unused_places(started):
+    _, tokenizer, _ = started
+    assert tokenizer("a<extra_id_0>film<extra_id_1>")["input_ids"] == [
+        2, tokenizer.convert_tokens_to_ids("a"), 5, tokenizer.convert_tokens_to_ids("film"), 6, 3,
+    ]  # fmt: skip
+    assert tokenizer.convert_tokens_to_ids(SINK) == 5 + SENTINELS
+
+
+def test_the_decoder_starts_from_the_encoder_and_shares_its_table(started):
+    model, *_ = started
+    encoder, decoder = model.encoder.encoder.layer[1], model.decoder.bert.encoder.layer[1]
+    assert torch.equal(decoder.crossattention.self.key.weight, encoder.attention.self.key.weight)
+    assert torch.equal(decoder.intermediate.dense.weight, encoder.intermediate.dense.weight)
+    table = model.encoder.embeddings.word_embeddings.weight
+    assert model.decoder.cls.predictions.decoder.weight is table
+    assert model.decoder.bert.embeddings.word_embeddings.weight is table
+
+
+def test_marks_get_directions_of_their_own(started):
+    model, tokenizer, special = started
+    ids = [*range(5, 5 + 8), special["sink"]]
+    before = model.encoder.embeddings.word_embeddings.weight.clone()
+    distinguish_marks(model, ids, special["sink"])
+    table = model.encoder.embeddings.word_embeddings.weight
+    rows = torch.nn.functional.normalize(table[ids], dim=1)
+    assert (rows @ rows.T - torch.eye(len(ids))).abs().max() < 1e-5
+    others = [i for i in range(len(tokenizer)) if i not in ids]
+    assert torch.equal(table[others], before[others])
+
+
+def test_the_bias_starts_from_tempered_frequencies(started):
+    model, tokenizer, _ = started
+    counts = [0.0] * len(tokenizer)
+    counts[10], counts[11] = 80.0, 20.0
+    start_from_unigrams(model, counts)
+    bias = model.decoder.cls.predictions.bias
+    smooth = 0.2 * 100 / len(counts)
+    assert float((bias[10] - bias[11]).detach()) == pytest.approx(
+        0.5 * float(torch.tensor((80 + smooth) / (20 + smooth)).log()), abs=1e-5
+    )
+
+
+def test_packed_rows_equal_one_text_at_a_time(started):
+    """The mask keeps texts packed behind one context apart: numbers equal transformers' plain forward pass."""
+    model, tokenizer, special = started
+    model.eval()
+    pairs = [
+        Pair(Query("the film was a dull film", "bad"), True, 0),
+        Pair(Query("the film was a dull film", "very good is it"), False, 0),
+        Pair(Query("bright", "good"), True, 1),
+        Pair(Query("bright", "the mood is happy"), False, 1),
+    ]
+    tokens = tokenize(tokenizer, pairs, given_limit=64, said_limit=32)
+    with torch.no_grad():
+        log_probs, sinks, mask = token_log_probs(model, tokens, **special, contexts_at_once=2)
+        for i, pair in enumerate(pairs):
+            given = tokenizer(pair.query.given, return_tensors="pt")
+            said = tokenizer(pair.query.said, add_special_tokens=False)["input_ids"] + [tokenizer.sep_token_id]
+            logits = model(
+                input_ids=given["input_ids"],
+                attention_mask=given["attention_mask"],
+                decoder_input_ids=torch.tensor([[special["start"], *said[:-1]]]),
+            ).logits[0]
+            expected = torch.log_softmax(logits, -1)
+            assert int(mask[i].sum()) == len(said)
+            for t, token in enumerate(said):
+                assert float(log_probs[i, t]) == pytest.approx(float(expected[t, token]), abs=1e-5)
+                assert float(sinks[i, t]) == pytest.approx(float(expected[t, special["sink"]]), abs=1e-5)
+
+
+def test_a_long_given_side_keeps_both_ends(started):
+    _, tokenizer, _ = started
+    text = "the " * 50 + "film output : good"
+    tokens = tokenize(tokenizer, [Pair(Query(text, "it"), True, 0)], given_limit=20, said_limit=8)
+    words = tokenizer.convert_ids_to_tokens(list(tokens.given[0]))
+    assert len(words) == 20
+    assert words[:2] == ["[CLS]", "the"]
+    assert words[-5:] == ["film", "output", ":", "good", "[SEP]"]
+
+
+def test_schedule_warms_up_stays_and_decays():
+    schedule = Schedule(10, 2, 4)
+    assert [round(schedule.factor(step), 2) for step in range(10)] == [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+
+
+def test_resume_equals_uninterrupted(encoder, tmp_path):
+    """Six steps at once, and three, a new process's worth of fresh objects, and three more: the same weights."""
+
+    def fresh():
+        tokenizer = tokenizer_with_sentinels(encoder)
+        torch.manual_seed(1)
+        return (
+            warm_started(encoder, decoder_layers=(0, 1)),
+            tokenizer,
+            {"start": tokenizer.cls_token_id, "sink": tokenizer.convert_tokens_to_ids(SINK)},
+        )
+
+    whole = fresh()
+    run(whole, tmp_path / "whole", 6)
+    cut = fresh()
+    model, tokenizer, special = cut
+    freeze(model, encoder_layers=1)
+    calls = 0
+
+    class Killed(Exception):
+        pass
+
+    class Stopping(Mixture):
+        def draw(self, i):
+            nonlocal calls
+            calls += 1
+            if i >= 3 * 4:  # in the middle of the run, after the checkpoint of step 4
+                raise Killed
+            return super().draw(i)
+
+    with pytest.raises(Killed):
+        train(
+            model, tokenizer, Stopping(sources(), seed=3), OBJECTIVES, output=tmp_path / "cut",
+            groups=[{"params": [p for p in model.parameters() if p.requires_grad], "lr": 1e-3, "weight_decay": 0.01}],
+            schedule=Schedule(6, 2, 4), draws_per_step=3, lengths=LENGTHS, special=special, seed=5, save_every=2,
+            say=lambda line: None,
+        )  # fmt: skip
+    again = fresh()
+    state = run(again, tmp_path / "cut", 6, resume=True)
+    assert state.step == 6
+    for (name, a), (_, b) in zip(whole[0].named_parameters(), again[0].named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_training_lowers_the_loss_and_leaves_frozen_layers_alone(started, tmp_path):
+    model, *_ = started
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run(started, tmp_path / "run", 60, rate=3e-3)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    first, last = lines[0], lines[-1]
+    for term in ("flipped/sink", "direct/likelihood", "flipped/likelihood"):
+        assert last[term] < first[term], term
+    after = dict(model.named_parameters())
+    name = "encoder.encoder.layer.{}.output.dense.weight"
+    assert torch.equal(after[name.format(0)], before[name.format(0)])
+    assert not torch.equal(after[name.format(1)], before[name.format(1)])
+
+
+def test_a_run_in_the_way_is_refused(started, tmp_path):
+    run(started, tmp_path / "run", 2)
+    with pytest.raises(OutputError, match="holds a training run already"):
+        run(started, tmp_path / "run", 4)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(started, encoder, tmp_path):
+    model, *_ = started
+    freeze(model, encoder_layers=1)
+    save_checkpoint(tmp_path / "c", model, None, TrainingState(3))
+    other = warm_started(encoder, decoder_layers=(0,))
+    freeze(other, encoder_layers=1)
+    with pytest.raises(OutputError, match="another shape"):
+        load_checkpoint(tmp_path / "c", other)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_examples(started, tmp_path):
+    model, *_ = started
+    with torch.no_grad():
+        model.decoder.cls.predictions.transform.dense.weight.fill_(float("nan"))
+    with pytest.raises(Diverged, match=r"the draws were [1-4]"):
+        run(started, tmp_path / "run", 2)
+
+
+def test_int8_rows_are_off_by_half_a_step_at_most():
+    torch.manual_seed(0)
+    weights = torch.randn(7, 33) * torch.logspace(-3, 2, 7)[:, None]
+    stored, scale = quantize(weights)
+    assert stored.dtype == torch.int8
+    assert ((stored.float() * scale[:, None] - weights).abs() <= scale[:, None] * 0.5 + 1e-6).all()
+
+
+def test_packed_model_scores_like_the_trained_one(started, encoder, tmp_path):
+    model, tokenizer, special = started
+    original = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    run(started, tmp_path / "run", 4)
+    # What int8 can hold exactly, so that the comparison is about packing and not about rounding.
+    with torch.no_grad():
+        for state in (model.state_dict(), original):
+            for tensor in state.values():
+                if tensor.is_floating_point() and tensor.dim() == 2:
+                    stored, scale = quantize(tensor)
+                    tensor.copy_(stored.float() * scale[:, None])
+    pack(model, original, tokenizer, {"slots": "sentinels", "blend": {"prior": 1.0}}, tmp_path / "mini")
+    bundled = load_bundled(tmp_path / "mini", device="cpu")
+    query = Flipped().query(sources()[0].draw(random.Random(0)).rendering, "good")
+    answer = bundled.log_likelihoods([query], pieces=True)[0]
+    model.eval()
+    tokens = tokenize(tokenizer, [Pair(query, True, 0)], given_limit=64, said_limit=32)
+    with torch.no_grad():
+        expected, _, mask = token_log_probs(model, tokens, **special)
+    assert answer.nats == pytest.approx(float((expected * mask).sum()), abs=1e-3)
+    assert answer.pieces[0] == "<extra_id_0>"
+    # The prior is the encoder as it was before training.
+    untouched = BertModel.from_pretrained(encoder, add_pooling_layer=False).eval()
+    untouched.load_state_dict(original)
+    vectors = []
+    for text in ("the film was dull", "bad"):
+        ids = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            states = untouched(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).last_hidden_state
+        vectors.append(torch.nn.functional.normalize(states[0].mean(0), dim=0))
+    assert bundled.similarities(["the film was dull"], [["bad", "good"]])[0][0] == pytest.approx(
+        float(vectors[0] @ vectors[1]), abs=1e-3
+    )
+
+
+def test_facets_and_own_texts_are_sound():
+    """The files that the bundled model is made from: known values, no instruction or wording twice, none reserved."""
+    facets = read_facets(BUNDLED / "facets.toml")
+    texts = read_own_texts(BUNDLED / "texts")
+    assert len(texts) >= 1600
+    assert len({line["text"] for line in texts}) == len(texts)
+    for name, examples in own_examples(texts).items():
+        for example in examples:
+            values = facets[name].labels or example.options
+            assert example.label in values, (name, example.id)
+    for name, facet in facets.items():
+        assert len(set(facet.instructions)) == len(facet.instructions), name
+        kept, aside = split_facet(facet, 8)
+        assert not set(kept.instructions) & set(aside.instructions)
+
+
+def test_judging_words_are_not_trained_on():
+    """No instruction and no label wording that judges the model stands among those it was trained with."""
+    facets = read_facets(BUNDLED / "facets.toml")
+    plan = tomllib.loads((BUNDLED / "judge.toml").read_text())
+    recipe = tomllib.loads((BUNDLED / "recipe.toml").read_text())
+    instructions = {i.casefold() for facet in facets.values() for i in facet.instructions}
+    wordings = {w.casefold() for facet in facets.values() for words in facet.labels.values() for w in words}
+    trained = {entry["dataset"] for entry in recipe["data"]}
+    for entry in plan["sets"]:
+        assert entry["name"] not in trained
+        for wording in entry["wordings"]:
+            assert wording["instruction"].casefold() not in instructions
+            assert not {label.casefold() for label in wording.get("labels", [])} & wordings
+
+
+def test_importing_the_package_loads_no_torch():
+    code = "import sys, obverse; assert 'torch' not in sys.modules and 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
