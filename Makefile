@@ -57,6 +57,8 @@ bench: .venv/dev
 bundled: .venv/train
 	$(BIN)/obverse train bundled/recipe.toml --data $(DATA) --output runs/bundled --resume
 	$(BIN)/python bundled/make_package.py --run runs/bundled --data $(DATA)
+	$(BIN)/python bundled/judge.py --data $(DATA)
+	$(BIN)/python bundled/card.py
 
 clean:
 	rm -rf .venv demo-output build src/*.egg-info

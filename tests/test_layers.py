@@ -128,7 +128,8 @@ def test_the_table_itself_climbs_no_stairs():
 def test_the_package_imports_no_tests(path):
     for name, line, _, _ in imports(path):
         top = name.split(".")[0]
-        assert top not in ("tests", "tiny", "conftest", "pytest", "hypothesis") and not top.startswith("test_"), line
+        assert top not in ("tests", "tiny", "conftest", "pytest", "hypothesis"), line
+        assert not top.startswith("test_"), line
 
 
 def test_torch_lives_in_its_rooms():
@@ -180,10 +181,14 @@ def loaded_after(statements: str) -> set[str]:
 
 
 def test_the_light_rooms_load_no_torch():
-    assert {"obverse", "obverse.tasks.wordings", "obverse.scoring.scorers", "obverse.catalog.tables", "obverse.classifier",
-            "obverse.metrics.intervals", "obverse.runs.partial", "obverse.reports.figures", "obverse.cli.main"} < set(
-        LIGHT
-    )  # fmt: skip
+    for name in (
+        "obverse",
+        "obverse.classifier",
+        "obverse.cli.main",
+        "obverse.models.counting",
+        "obverse.runs.partial",
+    ):
+        assert name in LIGHT
     loaded = loaded_after("\n".join(f"import {name}" for name in LIGHT))
     assert "obverse" in loaded
     assert not loaded & {"torch", "transformers", "tokenizers", "sentencepiece"}

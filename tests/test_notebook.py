@@ -38,7 +38,9 @@ def test_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Warnings are errors in this process alone; the kernel's own libraries may warn as they like.
     monkeypatch.delenv("PYTHONWARNINGS", raising=False)
     notebook = read()
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     found = [re.search(r"^accuracy: (\d\.\d{3})$", printed(c), re.M) for c in notebook.cells if c.cell_type == "code"]

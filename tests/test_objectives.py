@@ -218,7 +218,9 @@ def test_mixtures_of_nothing():
 
 def test_streams_have_names():
     assert stream(0, "a", 1).random() == stream(0, "a", 1).random()
-    seen = {stream(*names).random() for names in ((0, "a", 1), (0, "a1"), (1, "a", 1), (0, "a", 11), (0, "a", 1, ""), (0,))}
+    seen = {
+        stream(*names).random() for names in ((0, "a", 1), (0, "a1"), (1, "a", 1), (0, "a", 11), (0, "a", 1, ""), (0,))
+    }
     assert len(seen) == 6
     # Known number: equal on every machine and in every version.
     assert stream(0).random() == pytest.approx(KNOWN, abs=0)
@@ -242,7 +244,8 @@ FACET = Facet(
     },
 )
 EXAMPLES = [
-    Example(str(i), {"text": f"text {i}"}, value) for i, value in enumerate(["good", "bad", "odd", "calm", "good", "bad"])
+    Example(str(i), {"text": f"text {i}"}, value)
+    for i, value in enumerate(["good", "bad", "odd", "calm", "good", "bad"])
 ]
 
 
@@ -355,7 +358,7 @@ def test_the_bundled_facets_are_sound():
         for place in range(facet.wordings):
             words = [wordings[place].strip().casefold() for wordings in facet.labels.values()]
             assert len(set(words)) == len(words), f"{facet.name}, wording {place + 1}: {words}"
-        training, aside = split_facet(facet, 6)
+        training, aside = split_facet(facet, 8)
         assert training.instructions
         assert aside.instructions
         assert not set(training.instructions) & set(aside.instructions)

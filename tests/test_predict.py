@@ -8,7 +8,6 @@ probabilities are as (n1 + 1) to (n2 + 1).
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import json
 import os
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from obverse.catalog import tables
+from obverse.catalog import tables, writers
 from obverse.cli.main import main
 from obverse.models.counting import CountingModel
 from obverse.recipes import predict as recipe
@@ -35,6 +34,9 @@ fine,good,0.5,0.5,0.5
 """
 ASK = ("--labels", "good, bad", "--instruction", "Sentiment?", "--model", "counting")
 
+STREAMS: list[io.TextIOWrapper] = []
+"""Every standard input there was: a collected stream closes its bytes under whoever still reads them."""
+
 
 class Ran(NamedTuple):
     code: int
@@ -47,21 +49,18 @@ def obverse(monkeypatch, tmp_path, capsys):
     """Run the command line in a fresh folder, in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    streams = []  # kept, because a collected stream closes its bytes under whoever still reads them
 
     def run(*arguments, stdin: bytes = b""):
         capsys.readouterr()
-        streams.append(io.TextIOWrapper(io.BytesIO(stdin)))
+        STREAMS.append(io.TextIOWrapper(io.BytesIO(stdin)))
         monkeypatch.setattr(sys, "argv", ["obverse", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", streams[-1])
+        monkeypatch.setattr(sys, "stdin", STREAMS[-1])
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
         return Ran(int(ended.value.code or 0), captured.out, captured.err)
 
-    yield run
-    gc.collect()
-    streams.clear()
+    return run
 
 
 @pytest.fixture
@@ -492,7 +491,7 @@ def test_every_format_into_every_other(obverse):
         # The next step reads this table without its results.
         kept = [{"text": row["text"], "n": row["n"]} for row in rows]
         first = f"kept{step}.{ending}"
-        with tables.open_writer(first, ["text", "n"]) as writer:
+        with writers.open_writer(first, ["text", "n"]) as writer:
             for row in kept:
                 writer.write(row)
 
@@ -850,7 +849,8 @@ def test_model_folders_that_cannot_be_used(refused, obverse, gpt2_folder):
     ask = ("predict", "rows.csv", "--labels", "good, bad", "--instruction", "good", "--output", "out.csv", "--model")
     refused(
         *ask, "no/such/folder",
-        says="there is no model folder 'no/such/folder'\nCheck the path, or give a hub id such as google/flan-t5-small.",
+        says="there is no model folder 'no/such/folder'\n"
+        "Check the path, or give a hub id such as google/flan-t5-small.",
     )  # fmt: skip
     write("file", "x")
     refused(*ask, "./file", says="./file: is a file, not a model folder\nName the folder that the file stands in.")
@@ -951,7 +951,7 @@ def test_a_full_disk_while_writing_keeps_the_scores(obverse, monkeypatch, uninte
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(tables._Beside, "write", full)
+        patched.setattr(writers._Beside, "write", full)
         ran = obverse("predict", "rows.csv", *ASK, "--output", "out.csv")
     assert ran.code == 2
     assert ran.err == (

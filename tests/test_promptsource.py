@@ -74,7 +74,7 @@ def test_constants_are_literal_and_expressions_are_input():
 
 
 def test_only_the_executed_branch_appears():
-    source = '{% if n > 1 %}Many {{a}}.{% else %}One {{a}}.{% endif %} ||| {% if n > 1 %}yes{% else %}no{% endif %}'
+    source = "{% if n > 1 %}Many {{a}}.{% else %}One {{a}}.{% endif %} ||| {% if n > 1 %}yes{% else %}no{% endif %}"
     assert render(source, {"n": 2, "a": "x"}).joined() == (
         Segment("Many "),
         Segment("x", "input"),
@@ -88,7 +88,8 @@ def test_only_the_executed_branch_appears():
 
 def test_loops_set_and_zip():
     rendering = render(
-        "{% set words = text.split() %}{% for w, n in zip(words, [1, 2]) %}- {{n}}: {{w}}\n{% endfor %}", {"text": "a b"}
+        "{% set words = text.split() %}{% for w, n in zip(words, [1, 2]) %}- {{n}}: {{w}}\n{% endfor %}",
+        {"text": "a b"},
     )
     assert rendering.text == "- 1: a\n- 2: b"
     assert rendering.joined()[0] == Segment("- ")
@@ -149,7 +150,9 @@ def test_choice_reaches_into_loops_and_answer_choices():
 
 def test_a_field_called_choice_is_the_field():
     # The dream data set has one.
-    rendering = render('{{choice | join("; ")}} ||| {{answer_choices[1]}}', {"choice": ["a", "b"]}, '{{choice | join("|||")}}')
+    rendering = render(
+        '{{choice | join("; ")}} ||| {{answer_choices[1]}}', {"choice": ["a", "b"]}, '{{choice | join("|||")}}'
+    )
     assert rendering.text == "a; b"
     assert rendering.options == ("a", "b")
     assert rendering.target == "b"
@@ -206,7 +209,9 @@ def test_unsafe_and_broken_templates_are_refused(source):
         render(source, {"a": "x", "items": [], "zero": 0})
 
 
-@pytest.mark.parametrize("source", ["{{ a", "{% if a %}", "{% nonsense %}", "{{ a | no_such_filter }}", "{{ " + "(" * 5000])
+@pytest.mark.parametrize(
+    "source", ["{{ a", "{% if a %}", "{% nonsense %}", "{{ a | no_such_filter }}", "{{ " + "(" * 5000]
+)
 def test_templates_that_do_not_parse_are_refused(source):
     with pytest.raises(TemplateError, match="template 'its name': does not parse"):
         PromptsourceTemplate("its name", source, None)
@@ -283,7 +288,12 @@ templates:
     )
     ape, zebra = read_templates(path)
     assert (ape.template.name, ape.classifies, ape.has_choices) == ("ape", False, False)
-    assert (zebra.template.name, zebra.classifies, zebra.choices_in_prompt, zebra.original_task) == ("zebra", True, True, True)
+    assert (zebra.template.name, zebra.classifies, zebra.choices_in_prompt, zebra.original_task) == (
+        "zebra",
+        True,
+        True,
+        True,
+    )
     assert zebra.template.render(Example("1", {"a": "x"})).target == "Yes"
 
 
@@ -342,7 +352,7 @@ def test_real_templates_equal_the_reference():
         splits = sorted((DATA / "p3" / name).glob("*.parquet"), key=lambda p: p.stat().st_size)
         if not splits:
             continue
-        rows = list(itertools.islice(read_split(DATA, name, splits[0].stem), 8))
+        rows = list(itertools.islice(read_split(DATA, name, splits[0].stem), 4))
         for record in read_templates(path):
             if not record.classifies:
                 continue

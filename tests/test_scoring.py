@@ -286,7 +286,9 @@ def test_batch_refuses_a_single_text(of_logs):
     assert calibration.batch_bias(np.log(P[:2]), of_logs=of_logs).shape == (2,)
 
 
-@pytest.mark.parametrize("prior", [[1], [1, 2, 3], [1, 0], [1, -1], [1, math.nan], [1, math.inf], ["a", "b"], 0.5, [[1, 2]]])
+@pytest.mark.parametrize(
+    "prior", [[1], [1, 2, 3], [1, 0], [1, -1], [1, math.nan], [1, math.inf], ["a", "b"], 0.5, [[1, 2]]]
+)
 def test_label_priors_that_do_not_fit(prior):
     with pytest.raises(MethodError, match="a label prior needs 2 numbers above 0"):
         calibration.log_prior(prior, 2)
@@ -302,9 +304,11 @@ def test_calibration_names():
 # Laws
 
 nats = st.floats(-800, 0, allow_nan=False)
-tables = st.integers(2, 5).flatmap(
-    lambda k: st.lists(st.lists(nats, min_size=k, max_size=k), min_size=2, max_size=6)
-).map(lambda rows: np.array(rows))
+tables = (
+    st.integers(2, 5)
+    .flatmap(lambda k: st.lists(st.lists(nats, min_size=k, max_size=k), min_size=2, max_size=6))
+    .map(lambda rows: np.array(rows))
+)
 
 
 @patient
@@ -356,7 +360,9 @@ def test_a_bias_equal_for_all_options_and_a_flat_prior_change_nothing(scores):
 
 
 @patient
-@given(st.permutations(["good", "bad film", "film film", "neither"]), st.sampled_from([m for m in METHODS if m != "blend"]))
+@given(
+    st.permutations(["good", "bad film", "film film", "neither"]), st.sampled_from([m for m in METHODS if m != "blend"])
+)
 def test_neighbouring_options_do_not_touch_a_terms_numbers(order, method):
     scorer = Scorer(method)
     labeller = Labeller(CountingModel(), scorer, TEMPLATE)
@@ -374,7 +380,10 @@ def test_each_example_has_its_own_options():
     examples = [Example(str(i), {"text": text}) for i, text in enumerate(("good", "bad", "film film"))]
     options = [("good", "bad"), ("film", "good", "bad"), ("bad", "film")]
     together = labeller.score(examples, options)
-    apart = [Labeller(CountingModel(), Scorer("pmi"), TEMPLATE).score([e], [o])[0] for e, o in zip(examples, options, strict=True)]
+    apart = [
+        Labeller(CountingModel(), Scorer("pmi"), TEMPLATE).score([e], [o])[0]
+        for e, o in zip(examples, options, strict=True)
+    ]
     assert together == apart
     assert [len(row.terms["direct"]) for row in together] == [2, 3, 2]
     with pytest.raises(ValueError, match="shorter"):

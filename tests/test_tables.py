@@ -24,17 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from obverse.catalog import tables
-from obverse.catalog.tables import (
-    RowCount,
-    cell_text,
-    check_columns,
-    default_text_column,
-    open_table,
-    open_writer,
-    refuse_existing,
-    stdout_writer,
-    table_format,
-)
+from obverse.catalog.tables import RowCount, check_columns, default_text_column, open_table, table_format
+from obverse.catalog.writers import cell_text, open_writer, refuse_existing, stdout_writer
 from obverse.errors import DataError, OutputError
 
 quick = settings(
@@ -583,7 +574,7 @@ class TestAppearance:
     def test_a_killed_process_leaves_the_old_file(self, tmp_path: Path) -> None:
         path = put(tmp_path, "out.csv", "old")
         code = (
-            "import sys\nfrom obverse.catalog.tables import open_writer\n"
+            "import sys\nfrom obverse.catalog.writers import open_writer\n"
             f"with open_writer({str(path)!r}, ['text']) as writer:\n"
             "    i = 0\n"
             "    while True:\n"
@@ -772,7 +763,7 @@ class TestStandardOutput:
 
     def test_broken_pipe_is_the_callers(self) -> None:
         code = (
-            "import os, sys\nfrom obverse.catalog.tables import stdout_writer\n"
+            "import os, sys\nfrom obverse.catalog.writers import stdout_writer\n"
             "try:\n"
             "    with stdout_writer('jsonl', []) as writer:\n"
             "        while True: writer.write({'text': 'x' * 1000})\n"

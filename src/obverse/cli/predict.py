@@ -65,7 +65,9 @@ def predict_command(
         float | None, typer.Option(help="Of the softmax over labels. Default: the one kept with the model.")
     ] = None,
     min_confidence: Annotated[float, typer.Option(help="Below it the label stays empty and is counted.")] = 0.0,
-    review: Annotated[int, typer.Option(help="Write the K least sure rows to OUTPUT.review as well.", metavar="K")] = 0,
+    review: Annotated[
+        int, typer.Option(help="Write the K least sure rows to a second file, OUT.review.csv.", metavar="K")
+    ] = 0,
     limit: Annotated[
         int | None, typer.Option(help="Label the first N rows only, and say how long all would take.", metavar="N")
     ] = None,

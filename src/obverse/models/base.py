@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from obverse.errors import ModelError
 from obverse.queries import Likelihood, Query
@@ -47,9 +46,9 @@ class Conventions:
     slots: str = "numbered"
     method: str = "direct"
     trained: tuple[str, ...] = ()
-    length_rules: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    temperatures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    blend: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    length_rules: Mapping[str, str] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    blend: Mapping[str, float] = field(default_factory=dict)
     truncation: str = "fields"
     datasets: tuple[str, ...] = ()
 

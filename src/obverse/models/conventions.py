@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from obverse.errors import ModelError, nearest
@@ -130,4 +129,4 @@ def _checked(key: str, value: object, default: object, where: str) -> Any:
             raise ModelError(f"{key!r}: the value of {name!r} must be a number", where=where)
         elif key == "temperatures" and item <= 0:
             raise ModelError(f"{key!r}: the value of {name!r} must be above 0", where=where)
-    return MappingProxyType(dict(value))
+    return dict(value)

@@ -40,4 +40,5 @@ def choice(scores_N: Tensor, group_N: Tensor, gold_N: Tensor) -> Tensor:
     top = scores_N.new_full((groups,), -torch.inf).scatter_reduce(0, group_N, scores_N.detach(), "amax")
     total = scores_N.new_zeros(groups).index_add(0, group_N, (scores_N - top[group_N]).exp())
     right = scores_N.new_zeros(groups).index_add(0, group_N[gold_N], scores_N[gold_N])
-    return total.log() + top - right
+    # In this order: scores are sums of many nats, and their difference is small.
+    return total.log() + (top - right)

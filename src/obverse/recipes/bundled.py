@@ -94,9 +94,14 @@ def build_sources(recipe: Mapping[str, Any], folder: Path, data: Path) -> Source
     for name, examples in own.items():
         kept = [e for i, e in enumerate(examples) if i % held["every_text"]]
         aside = [e for i, e in enumerate(examples) if not i % held["every_text"]]
-        training.append(WordedSource(f"own/{name}", kept, training_facets[name]))
+        source = WordedSource(f"own/{name}", kept, training_facets[name])
+        training.append(source)
         rates.append(recipe["own"]["rate"] * weights[name] / sum(weights.values()))
-        held_out.append(WordedSource(f"own/{name}", aside, held_facets[name], most_options=8, list_options=0.0))
+        held_out.append(
+            WordedSource(
+                f"own/{name}", aside, held_facets[name], most_options=8, list_options=0.0, values=source.values
+            )
+        )
 
     for entry in recipe["data"]:
         dataset = entry["dataset"]
@@ -111,16 +116,15 @@ def build_sources(recipe: Mapping[str, Any], folder: Path, data: Path) -> Source
             shortened = [cut(row, entry) for row in rows]
             training.append(TemplatedSource(f"{dataset}/templates", shortened, templates))
             rates.append(entry["rate"] * share)
-        split = "validation" if (data / "p3" / dataset / "validation.parquet").is_file() else None
-        if split:
-            aside = [convert(row, entry, entry["facets"][0]) for row in list(read_split(data, dataset, split))[:400]]
+        if (data / "p3" / dataset / "validation.parquet").is_file():
+            facet_name = entry["facets"][0]
+            rows = list(read_split(data, dataset, "validation"))
+            # Files may be sorted by label, so the rows are drawn and not taken from the top.
+            stream(0, "held out rows", dataset).shuffle(rows)
+            aside = [e for e in (convert(row, entry, facet_name) for row in rows[:400]) if e is not None]
             held_out.append(
                 WordedSource(
-                    f"{dataset}/{entry['facets'][0]}",
-                    [e for e in aside if e is not None],
-                    held_facets[entry["facets"][0]],
-                    most_options=8,
-                    list_options=0.0,
+                    f"{dataset}/{facet_name}", aside, held_facets[facet_name], most_options=8, list_options=0.0
                 )
             )
     return Sources(tuple(training), tuple(rates), tuple(held_out))

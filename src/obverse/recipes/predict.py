@@ -25,17 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obverse.catalog.tables import (
-    Row,
-    Table,
-    Writer,
-    check_columns,
-    default_text_column,
-    open_table,
-    open_writer,
-    refuse_existing,
-    stdout_writer,
-)
+from obverse.catalog.tables import Row, Table, check_columns, default_text_column, open_table
+from obverse.catalog.writers import Writer, open_writer, refuse_existing, stdout_writer
 from obverse.errors import DataError, LabelError, MethodError, ModelError, ObverseError, OutputError, nearest
 from obverse.labelling import Labeller, make_scorer
 from obverse.metrics.classification import Tally
@@ -1028,7 +1019,7 @@ def _labelled(run: _Run, row: Row, prediction: Prediction, options: LabelSet) ->
     """The row as it came, plus what was decided."""
     columns = run.columns
     values: dict[str, object] = dict(row.values)
-    probabilities = [round(p, 6) for p in prediction.probabilities]
+    probabilities: list[float | None] = [round(p, 6) for p in prediction.probabilities]
     values[columns.label] = None if prediction.index is None else options.names[prediction.index]
     values[columns.confidence] = round(prediction.confidence, 6) if probabilities else None
     if run.task.labels is None:

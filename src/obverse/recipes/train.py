@@ -156,7 +156,7 @@ def train_bundled(
     lengths = Lengths(recipe["lengths"]["given"], recipe["lengths"]["said"])
     special = {"start": tokenizer.cls_token_id, "sink": tokenizer.convert_tokens_to_ids(SINK)}
     # What people bring is single texts, so these choose the checkpoint; pairs and questions are too hard to move it.
-    draws = held.fixed_draws([s for s in sources.held_out if s.name.startswith(("own/", *SINGLE_TEXT))], 12)
+    draws = held.fixed_draws([s for s in sources.held_out if s.name.startswith(("own/", *SINGLE_TEXT))], 10)
 
     def evaluate() -> float:
         chance = held.chance_by_task(draws)

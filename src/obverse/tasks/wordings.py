@@ -89,6 +89,7 @@ class WordedSource(DrawSource):
         facet: the wordings.
         most_options: at most so many options in a draw.
         list_options: how often the instruction names the options.
+        values: what to choose between; None means the values that occur among the examples.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class WordedSource(DrawSource):
         *,
         most_options: int = 6,
         list_options: float = 0.2,
+        values: Sequence[str] | None = None,
     ) -> None:
         self.name = name
         self.examples = tuple(examples)
@@ -107,7 +109,8 @@ class WordedSource(DrawSource):
         self.list_options = list_options
         # Values that never occur among the examples are no options here: "neutral" in a two-class set would be a
         # wrong answer that the data cannot contradict.
-        self._values = tuple(sorted({e.label for e in examples if e.label is not None}))
+        present = {e.label for e in examples if e.label is not None}
+        self.values = tuple(sorted(present if values is None else values))
         for example in self.examples:
             if example.label is None:
                 raise RecipeError(f"an example of {name!r} has no label", where=example.where or example.id)
@@ -128,7 +131,7 @@ class WordedSource(DrawSource):
         if example.options is not None:
             wrong = [o for o in example.options if o != label]
         else:
-            wrong = [v for v in self._values if v != label]
+            wrong = [v for v in self.values if v != label]
         random.shuffle(wrong)
         few = random.choice((1, 2, 3, self.most_options - 1, self.most_options - 1))
         values = [label, *wrong[: max(1, min(few, self.most_options - 1))]]

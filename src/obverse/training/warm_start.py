@@ -181,7 +181,7 @@ def start_from_unigrams(model: Any, counts: Sequence[float], sink: int, *, tempe
     with torch.no_grad():
         head = model.decoder.cls.predictions
         head.bias.copy_(bias)
-        head.transform.LayerNorm.weight.fill_(0.3)  # random logits at first, which must not drown the bias
+        head.transform.LayerNorm.weight.fill_(0.5)  # random logits at first, which must not drown the bias
 
 
 def freeze(model: Any, *, encoder_layers: int) -> None:
