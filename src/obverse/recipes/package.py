@@ -61,7 +61,7 @@ def package(recipe_path: Path, *, data: Path, run: Path, folder: Path, say: Call
         "temperatures": {},
         "blend": {"direct": 1.0, "flipped": 1.0, PRIOR: 1.0},
         "truncation": "fields",
-        "datasets": sorted({entry["dataset"] for entry in recipe["data"]}),
+        "datasets": sorted({entry["dataset"] for entry in recipe["data"]} | set(recipe.get("earlier_data", ()))),
     }
     pack(model, original, tokenizer, conventions, folder)
     bundled = load_bundled(folder, device="cpu")
