@@ -36,8 +36,8 @@ in NOTICE.
 {data}
 
 {draws:,} draws in {steps:,} steps of {per_step}, on two CPU cores. The recipe, `bundled/recipe.toml`, was settled on
-the way: these weights followed it from step 500 on, and earlier settings before that, with pair and question sets among the data
-(`docs/results/LOG.md` has them). `make bundled` trains a model anew by the recipe alone.
+the way: these weights followed it from step 500 on, and earlier settings before that, with pair and question sets among
+the data (`docs/results/LOG.md` has them). `make bundled` trains a model anew by the recipe alone.
 
 ## Figures
 

@@ -1001,7 +1001,7 @@ def stopped_run(obverse, monkeypatch, *options, pieces: int = 1, stdin: bytes = 
     with monkeypatch.context() as patched:
         stop_after(patched, pieces)
         ran = obverse("predict", *options, stdin=stdin)
-    assert ran.code == 130
+    assert ran.code == 2
     return ran
 
 

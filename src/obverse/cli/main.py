@@ -41,7 +41,7 @@ def _main(
 
 
 def _told(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with its errors told in plain words: bad input ends with exit code 2, a stopped run with 130."""
+    """The command with its errors told in plain words: bad input and stopped runs end with exit code 2."""
 
     # Inside the command, because typer has endings of its own for an interrupt and a closed pipe.
     @functools.wraps(command)
@@ -52,7 +52,7 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
         except ObverseError as error:
             sys.stdout.flush()
             print(f"obverse: {error}", file=sys.stderr)
-            raise SystemExit(getattr(error, "exit_code", 2)) from None
+            raise SystemExit(2) from None
         except BrokenPipeError:
             # The reader of standard output has gone (`| head`): leave quietly, and keep Python from complaining at
             # exit.
@@ -60,7 +60,7 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
             raise SystemExit(0) from None
         except KeyboardInterrupt:
             print("obverse: stopped", file=sys.stderr)
-            raise SystemExit(130) from None
+            raise SystemExit(2) from None
 
     return told
 

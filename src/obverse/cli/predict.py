@@ -105,7 +105,8 @@ def predict_command(
     from rich.console import Console
 
     from obverse.cli.progress import ProgressBar
-    from obverse.recipes.predict import PredictSettings, explain, predict
+    from obverse.recipes.predict import explain, predict
+    from obverse.recipes.predict_task import PredictSettings
 
     if output is not None and str(output) == "-":
         output = None

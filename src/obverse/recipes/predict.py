@@ -22,68 +22,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from obverse.catalog.tables import Row, Table, check_columns, default_text_column, open_table
+from obverse.catalog.tables import Row, Table, open_table
 from obverse.catalog.writers import Writer, open_writer, refuse_existing, stdout_writer
 from obverse.errors import DataError, LabelError, MethodError, ModelError, ObverseError, OutputError, nearest
 from obverse.labelling import Labeller, make_scorer
-from obverse.metrics.classification import Tally
 from obverse.models.base import LanguageModel
 from obverse.models.checkpoints import load_model
+from obverse.recipes.decider import Decider
+from obverse.recipes.predict_task import PredictSettings, Task, check_rows, task_of
 from obverse.reports.explanation import Explanation
 from obverse.reports.summary import Summary
 from obverse.reports.typography import counted
 from obverse.runs.partial import PartialScores, partial_path
 from obverse.scoring import calibration as calibrations
 from obverse.scoring.scorers import LENGTH_RULES, METHODS, NULL, PRIOR, Prediction, Scorer, decide
-from obverse.tasks.examples import Example
-from obverse.tasks.labels import LabelSet, check_options
+from obverse.tasks.labels import LabelSet
 from obverse.tasks.templates import InstructionTemplate, default_instruction
 
 ROWS_AT_ONCE = 256
 """Rows that go to the model, and then to the disk, in one piece."""
-_MOST_SIMILAR_FAULTS = 3
 _OPTIONS_QUESTION = "Which of the options fits this text best?"
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """What `obverse predict` was asked to do; names as on the command line.
-
-    Attributes:
-        input: a file, or `-` for standard input.
-        output: a file; None writes to standard output.
-        labels: None where each row brings its own (`options_column`).
-    """
-
-    input: Path
-    output: Path | None = None
-    labels: LabelSet | None = None
-    instruction: str | None = None
-    text: tuple[str, ...] = ()
-    options_column: str | None = None
-    gold: str | None = None
-    input_format: str | None = None
-    model: str = "obverse-mini"
-    method: str | None = None
-    length_rule: str | None = None
-    calibration: str = "none"
-    batch_rows: int = calibrations.BATCH_ROWS
-    label_prior: tuple[float, ...] | None = None
-    temperature: float | None = None
-    eos: str | None = None
-    truncation: str | None = None
-    allow_pickle: bool = False
-    device: str | None = None
-    min_confidence: float = 0.0
-    review: int = 0
-    limit: int | None = None
-    skip_blank: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    picture: Path | None = None
 
 
 class Watcher:
@@ -102,102 +60,6 @@ class Watcher:
         """Scoring is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A table with what each of its columns is for."""
-
-    table: Table
-    text: tuple[str, ...]
-    labels: LabelSet | None
-    options_column: str | None
-    gold: str | None
-    skip_blank: bool
-    limit: int | None
-
-    def rows(self, start: int = 0) -> Iterator[Row]:
-        """The rows to label, from `start` on."""
-        stop = None if self.limit is None else max(0, self.limit - start)
-        return itertools.islice(self.table.rows(start), stop)
-
-    def example(self, row: Row) -> Example | None:
-        """The row's texts; None where all are blank and that was allowed.
-
-        Raises:
-            DataError: a text is missing or is not text.
-        """
-        fields: dict[str, object] = {}
-        for column in self.text:
-            value = row.values.get(column)
-            if value is None:
-                value = ""
-            if not isinstance(value, str):
-                raise DataError(
-                    f"column {column!r} holds {value!r} ({type(value).__name__}), which is not text",
-                    where=row.where,
-                    mend="Name a column of text with --text.",
-                )
-            fields[column] = value
-        if not any(str(value).strip() for value in fields.values()):
-            if self.skip_blank:
-                return None
-            raise DataError(
-                f"there is no text in column {' or '.join(map(repr, self.text))}",
-                where=row.where,
-                mend="Fill it in or remove the row; --skip-blank leaves the label of such rows empty.",
-            )
-        return Example(str(row.number), fields, where=row.where)
-
-    def options(self, row: Row) -> LabelSet:
-        """What the row is to be labelled with.
-
-        Raises:
-            DataError: its options are missing or cannot be read.
-            LabelError: they are too few, blank or repeated.
-        """
-        if self.labels is not None:
-            return self.labels
-        assert self.options_column is not None
-        value = row.values.get(self.options_column)
-        where = f"{row.where}, column {self.options_column!r}"
-        mend = 'Write a JSON list, ["yes", "no"], or options with ||| or commas between.'
-        if value is None or value == "":
-            raise DataError("there are no options", where=where, mend=mend)
-        if isinstance(value, str):
-            text = value.strip()
-            try:
-                value = json.loads(text) if text.startswith("[") else None
-            except (ValueError, RecursionError) as error:
-                # Options may begin with a bracket of their own: [A] first ||| [B] second
-                if "|||" not in text:
-                    raise DataError(f"is not a JSON list: {error}", where=where, mend=mend) from None
-                value = None
-            if value is None:
-                value = [part.strip() for part in text.split("|||" if "|||" in text else ",")]
-        if not isinstance(value, list | tuple):
-            raise DataError(f"holds {value!r} and not a list of options", where=where, mend=mend)
-        return LabelSet(check_options(value, where=where), where=where)
-
-    def gold_index(self, row: Row, options: LabelSet) -> int | None:
-        """The right option's place; None where the cell is blank.
-
-        Raises:
-            DataError: the cell holds something that is no option.
-        """
-        if self.gold is None:
-            return None
-        value = row.values.get(self.gold)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            return None
-        try:
-            return options.index(str(value))
-        except LabelError:
-            raise DataError(
-                f"the gold label {value!r} in column {self.gold!r} is not one of the labels",
-                where=row.where,
-                mend=f"Labels: {', '.join(options.names)}. Name them as the column does.",
-            ) from None
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a run leaves: the summary, and where things lie."""
@@ -210,17 +72,6 @@ class Outcome:
 
 class Stopped(ObverseError):
     """The user stopped the run; what is done is safe."""
-
-    exit_code = 130  # what a shell says of a program that Ctrl-C ended
-
-
-@dataclass
-class _Counts:
-    shortened: int = 0
-    lost: int = 0
-    empty: int = 0
-    ties: int = 0
-    below: int = 0
 
 
 @dataclass(frozen=True)
@@ -250,7 +101,7 @@ class _Run:
     settings: PredictSettings
     task: Task
     labeller: Labeller
-    decider: _Decider
+    decider: Decider
     columns: _Columns
     schema: Any
     watcher: Watcher
@@ -280,11 +131,11 @@ def predict(
     watcher = watcher or Watcher()
     _check_settings(settings)
     table = _open(settings)
-    task = _task(settings, table)
+    task = task_of(settings, table)
     _check_places(settings, table)
     words = _question(settings)
     template = InstructionTemplate(words, task.text)
-    total, most_options, texts = _check_rows(task)
+    total, most_options, texts = check_rows(task)
     if settings.calibration.startswith("batch") and texts is not None and texts < 2:
         raise MethodError(
             f"batch calibration needs at least two texts, and there is {'one' if texts else 'none'}",
@@ -308,7 +159,7 @@ def predict(
         watcher.note(line)
         notes.append(line)
     labeller = Labeller(model, scorer, template)
-    decider = _Decider(settings, task, labeller, names)
+    decider = Decider(settings, task, labeller, names)
     decider.prepare()
     run = _Run(settings, task, labeller, decider, columns, schema, watcher, total, words, tuple(notes))
     return _to_standard_output(run) if settings.output is None else _to_file(run, settings.output)
@@ -329,7 +180,7 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
             mend="Use contextual calibration, or none, with --explain.",
         )
     table = _open(settings)
-    task = _task(settings, table)
+    task = task_of(settings, table)
     row = next(table.rows(row_number - 1), None) if row_number >= 1 else None
     if row is None:
         raise DataError(f"there is no row {row_number} (--explain)", where=table.name, mend="Rows count from 1.")
@@ -342,7 +193,7 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
     tokens, nats = labeller.explain(example, options.texts)
     scored = labeller.score([example], [options.texts])[0]
     _check_finite(scored.terms, row)
-    decider = _Decider(settings, task, labeller, options.names)
+    decider = Decider(settings, task, labeller, options.names)
     prediction = decide(decider.log_probabilities([{"scores": scored.terms}], [options])[0])
     return Explanation(
         text="  ".join(str(v) for v in example.fields.values()),
@@ -424,24 +275,6 @@ def _open(settings: PredictSettings) -> Table:
     return replace(table, columns=tuple(columns))
 
 
-def _task(settings: PredictSettings, table: Table) -> Task:
-    text = tuple(dict.fromkeys(settings.text)) or (default_text_column(table),)
-    check_columns(table, text, "--text")
-    if settings.gold is not None:
-        check_columns(table, [settings.gold], "--gold")
-    if settings.options_column is not None:
-        check_columns(table, [settings.options_column], "--options-column")
-        if not table.rereadable:
-            raise DataError(
-                "--options-column needs a file that can be read twice",
-                where=table.name,
-                mend="Save the rows to a file.",
-            )
-    return Task(
-        table, text, settings.labels, settings.options_column, settings.gold, settings.skip_blank, settings.limit
-    )
-
-
 def _check_places(settings: PredictSettings, table: Table) -> None:
     """Find before any work is done that a result could not be written, or would destroy something."""
     output = settings.output
@@ -468,50 +301,6 @@ def _check_places(settings: PredictSettings, table: Table) -> None:
             )
     # A folder that may not be written to, or an unknown ending.
     open_writer(output, table.columns).abort()
-
-
-def _check_rows(task: Task) -> tuple[int | None, int, int | None]:
-    """Read every row once before any model is loaded: a fault in the last row of a long file is found in seconds.
-
-    Returns:
-        The number of rows, of the most options a row has, and of rows with a text; None for standard input.
-
-    Raises:
-        ObverseError: the first fault, with the rows that have it too.
-    """
-    if not task.table.rereadable:
-        return None, 0, None
-    rows = most = texts = 0
-    first: ObverseError | None = None
-    kind = ""
-    similar: list[int] = []
-    try:
-        for row in task.rows():
-            rows += 1
-            step = "text"
-            try:
-                texts += task.example(row) is not None
-                step = "options"
-                options = task.options(row)
-                most = max(most, len(options))
-                step = "gold"
-                task.gold_index(row, options)
-            except ObverseError as error:
-                if first is None:
-                    first, kind = error, step
-                elif step == kind:
-                    similar.append(row.number)
-    except DataError:  # a row that cannot be read at all
-        if first is None:
-            raise
-    if first is not None:
-        if similar:
-            shown = ", ".join(f"{n}" for n in similar[:_MOST_SIMILAR_FAULTS])
-            more = len(similar) - _MOST_SIMILAR_FAULTS
-            also = f"row{'s' if len(similar) > 1 else ''} {shown}{f' and {more:,} more' if more > 0 else ''}"
-            first = type(first)(f"{first.what} (likewise {also})", where=first.where, mend=first.mend)
-        raise first
-    return rows, most, texts
 
 
 def _check_finite(terms: Mapping[str, Sequence[float]], row: Row) -> None:
@@ -720,7 +509,7 @@ def _to_file(run: _Run, output: Path) -> Outcome:
                     mend="Run the command again with --overwrite.",
                 )
             review = _write(run, store, output)
-            summary = run.decider.summary(run, fresh / seconds if seconds and fresh else None)
+            summary = run.decider.summary(run.words, run.notes, fresh / seconds if seconds and fresh else None)
             _draw(run, summary)
         except KeyboardInterrupt:
             raise _stopped(run, store) from None
@@ -847,7 +636,7 @@ def _to_standard_output(run: _Run) -> Outcome:
     finally:
         watcher.end()
     rows = run.decider.tally.rows
-    summary = run.decider.summary(run, rows / seconds if seconds else None)
+    summary = run.decider.summary(run.words, run.notes, rows / seconds if seconds else None)
     _draw(run, summary)
     return Outcome(summary, None, None, _whole(run, rows, seconds))
 
@@ -866,153 +655,6 @@ def _whole(run: _Run, rows: int, seconds: float) -> float | None:
         return None
     count = run.task.table.count()
     return None if count is None or count.rows <= limit else count.rows * seconds / rows
-
-
-# Deciding
-
-
-class _Decider:
-    """From raw numbers to predictions, row by row, with everything that is counted on the way."""
-
-    def __init__(self, settings: PredictSettings, task: Task, labeller: Labeller, names: Sequence[str]) -> None:
-        self._settings = settings
-        self._task = task
-        self._labeller = labeller
-        self._names = tuple(names)
-        self.counts = _Counts()
-        self.tally = Tally(max(2, len(names)))
-        self.notes: list[str] = []
-        self._log_prior = (
-            None if settings.label_prior is None else calibrations.log_prior(settings.label_prior, len(names))
-        )
-        self._of_logs = settings.calibration.endswith("-log")
-        self._contextual: dict[tuple[str, ...], NDArray[np.float64]] = {}
-
-    def prepare(self) -> None:
-        """Ask what does not depend on the texts, so that its faults are found before hours of scoring."""
-        if self._settings.calibration.startswith("contextual") and self._task.labels is not None:
-            self._contextual_bias(self._task.labels)
-
-    def decide(
-        self, rows: Iterator[tuple[Row, Mapping[str, Any]]]
-    ) -> Iterator[tuple[Row, Mapping[str, Any], Prediction, LabelSet]]:
-        """Predictions in row order; holds back the first `batch_rows` rows where a batch's bias is wanted."""
-        bias: NDArray[np.float64] | None = None
-        if self._settings.calibration.startswith("batch"):
-            held = list(itertools.islice(rows, self._settings.batch_rows))
-            bias = self._batch_bias([record for _, record in held])
-            rows = itertools.chain(held, rows)
-        while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
-            options = [self._task.options(row) for row, _ in some]
-            log_p = self.log_probabilities([record for _, record in some], options, bias)
-            for (row, record), names, own in zip(some, options, log_p, strict=True):
-                yield row, record, self._decide(row, record, names, own), names
-
-    def log_probabilities(
-        self,
-        records: Sequence[Mapping[str, Any]],
-        options: Sequence[LabelSet],
-        bias: NDArray[np.float64] | None = None,
-    ) -> list[NDArray[np.float64]]:
-        """Calibrated, of each record's options; empty for a blank text.
-
-        Args:
-            bias: of a batch, or None.
-        """
-        scorer = self._labeller.scorer
-        out = [np.zeros(0)] * len(records)
-        alike: dict[int, list[int]] = {}  # many rows in one array cost little more than one
-        for i, record in enumerate(records):
-            if not record.get("blank"):
-                alike.setdefault(len(options[i]), []).append(i)
-        for members in alike.values():
-            # The leading axis of one is for the blend method, whose sum begins with as many zeros as that axis has.
-            terms: dict[str, Any] = {
-                term: np.array([[records[i]["scores"][term] for i in members]]) for term in scorer.terms
-            }
-            log_p = scorer.log_probabilities(terms)[0]
-            here = bias
-            if self._settings.calibration.startswith("contextual"):
-                here = np.stack([self._contextual_bias(options[i]) for i in members])
-            if here is not None or self._log_prior is not None:
-                log_p = calibrations.apply(log_p, here, self._log_prior)
-            for i, own in zip(members, log_p, strict=True):
-                out[i] = own
-        return out
-
-    def _batch_bias(self, records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        log_p = [self._labeller.scorer.log_probabilities(r["scores"]) for r in records if not r.get("blank")]
-        if not log_p:
-            raise MethodError(
-                "batch calibration needs texts, and all rows are blank",
-                where="--calibration",
-                mend="Use contextual calibration, or none.",
-            )
-        bias = calibrations.batch_bias(np.stack(log_p), of_logs=self._of_logs)
-        said = ", ".join(f"{n} {b:+.2f}" for n, b in list(zip(self._names, -bias, strict=True))[:6])
-        self.notes.append(
-            f"Batch calibration from the first {len(log_p):,} texts, then frozen; added to the log-probabilities: "
-            f"{said}{', ..' if len(bias) > 6 else ''}."
-        )
-        return bias
-
-    def _contextual_bias(self, options: LabelSet) -> NDArray[np.float64]:
-        known = self._contextual.get(options.texts)
-        if known is None:
-            blank = Example("", dict.fromkeys(self._task.text, ""))
-            known = self._labeller.content_free(blank, options.texts, of_logs=self._of_logs)
-            self._contextual[options.texts] = known
-            if len(self._contextual) > 1000:
-                self._contextual.pop(next(iter(self._contextual)))
-        return known
-
-    def _decide(self, row: Row, record: Mapping[str, Any], options: LabelSet, log_p: NDArray[np.float64]) -> Prediction:
-        gold = self._task.gold_index(row, options)
-        if record.get("blank"):
-            self.counts.empty += 1
-            self.tally.add(gold, None)
-            return Prediction(None, (), 0.0, reason="no text")
-        prediction = decide(log_p, min_confidence=self._settings.min_confidence)
-        self.counts.shortened += bool(record.get("shortened"))
-        self.counts.lost += int(record.get("lost", 0))
-        self.counts.ties += prediction.tie
-        self.counts.below += prediction.index is None
-        padded = prediction.probabilities + (0.0,) * (self.tally.classes - len(prediction.probabilities))
-        self.tally.add(gold, prediction.index, min(1.0, prediction.confidence), padded)
-        return prediction
-
-    def summary(self, run: _Run, rate: float | None) -> Summary:
-        """All that was counted.
-
-        Args:
-            rate: texts a second, None if not measured.
-        """
-        scorer, model = self._labeller.scorer, self._labeller.model
-        rules = sorted({scorer.rule(term) for term in scorer.terms if term != PRIOR})
-        lost = (
-            [f"{counted(self.counts.lost, 'token')} cut from the right (truncation `reference`)."]
-            if self.counts.lost
-            else []
-        )
-        parts = [] if self._settings.calibration == "none" else [self._settings.calibration]
-        if self._settings.label_prior is not None:
-            parts.append("label prior")
-        return Summary.of(
-            self.tally,
-            self._names,
-            below_min_confidence=self.counts.below,
-            min_confidence=self._settings.min_confidence or None,
-            shortened=self.counts.shortened,
-            empty=self.counts.empty,
-            ties=self.counts.ties,
-            seconds=None if rate is None else self.tally.rows / rate,
-            model=model.name,
-            method=scorer.method,
-            length_rule="+".join(rules) or None,
-            calibration=" + ".join(parts) or None,
-            instruction=run.words,
-            notes=[*run.notes, *self.notes, *lost],
-        )
 
 
 def _labelled(run: _Run, row: Row, prediction: Prediction, options: LabelSet) -> dict[str, object]:

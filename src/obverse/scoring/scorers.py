@@ -135,7 +135,7 @@ class Scorer:
         for name, values in table.items():
             if not np.isfinite(values).all():
                 raise MethodError(
-                    f"the model's {name} scores are not finite numbers ({list(values)})",
+                    f"the model's {name} scores are not finite numbers ({values.tolist()})",
                     mend="The weights may be damaged, or the number type too small (T5 needs fp32 or bf16).",
                 )
         if self.method in ("direct", "channel", "flipped"):
@@ -144,7 +144,7 @@ class Scorer:
             return table["direct"] - table[NULL]
         if self.method == "product":
             return log_softmax(table["direct"]) + self.weights.get("flipped", 1.0) * log_softmax(table["flipped"])
-        total = np.zeros(len(next(iter(table.values()))))
+        total = np.zeros_like(next(iter(table.values())))
         for name in self.terms:
             values = table[name] if name == PRIOR else log_softmax(table[name])
             total = total + self.weights[name] * values
