@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def encoder(tmp_path_factory):
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(names), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(names), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=64, hidden_dropout_prob=0.1, pad_token_id=0,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
@@ -165,10 +166,10 @@ def test_the_decoder_starts_from_the_encoder_and_shares_its_table(started):
 
 
 def test_marks_get_directions_of_their_own(started):
-    model, tokenizer, special = started
-    ids = [*range(5, 5 + 8), special["sink"]]
+    model, tokenizer, _ = started
+    ids = list(range(5, 5 + SENTINELS + 1))
     before = model.encoder.embeddings.word_embeddings.weight.clone()
-    distinguish_marks(model, ids, special["sink"])
+    distinguish_marks(model, tokenizer)
     table = model.encoder.embeddings.word_embeddings.weight
     rows = torch.nn.functional.normalize(table[ids], dim=1)
     assert (rows @ rows.T - torch.eye(len(ids))).abs().max() < 1e-5
@@ -177,15 +178,15 @@ def test_marks_get_directions_of_their_own(started):
 
 
 def test_the_bias_starts_from_tempered_frequencies(started):
-    model, tokenizer, _ = started
+    model, tokenizer, special = started
+    sink = special["sink"]
     counts = [0.0] * len(tokenizer)
-    counts[10], counts[11] = 80.0, 20.0
-    start_from_unigrams(model, counts)
-    bias = model.decoder.cls.predictions.bias
+    counts[40], counts[41], counts[sink] = 60.0, 20.0, 20.0
+    start_from_unigrams(model, counts, sink)
+    bias = model.decoder.cls.predictions.bias.detach()
     smooth = 0.2 * 100 / len(counts)
-    assert float((bias[10] - bias[11]).detach()) == pytest.approx(
-        0.5 * float(torch.tensor((80 + smooth) / (20 + smooth)).log()), abs=1e-5
-    )
+    assert float(bias[40] - bias[41]) == pytest.approx(0.7 * math.log((60 + smooth) / (20 + smooth)), abs=1e-5)
+    assert float(torch.softmax(bias, 0)[sink]) == pytest.approx(0.2, abs=1e-5)  # the sink's share is met exactly
 
 
 def test_packed_rows_equal_one_text_at_a_time(started):

@@ -41,17 +41,25 @@ def package(recipe_path: Path, *, data: Path, run: Path, folder: Path, say: Call
     from obverse.models.bundled import load_bundled, pack
     from obverse.training.held_out import fixed_draws
     from obverse.training.trainer import load_checkpoint
-    from obverse.training.warm_start import freeze, sentence_encoder_folder, tokenizer_with_sentinels, warm_started
+    from obverse.training.warm_start import (
+        distinguish_marks,
+        freeze,
+        sentence_encoder_folder,
+        tokenizer_with_sentinels,
+        warm_started,
+    )
 
     torch.set_flush_denormal(True)
     recipe = read_recipe(recipe_path)
     source = sentence_encoder_folder()
     tokenizer = tokenizer_with_sentinels(source)
     model = warm_started(source, decoder_layers=recipe["model"]["decoder_layers"], dropout=0.0)
+    # Frozen, and so in no checkpoint: the marks' rows of the table are made again as training made them.
+    distinguish_marks(model, tokenizer, seed=recipe["seed"])
     original = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
     freeze(model, encoder_layers=recipe["model"]["frozen_encoder_layers"])
     state = load_checkpoint(run / "best", model)
-    say(f"checkpoint of step {state.best_step}, held-out score {state.best_score:.3f}")
+    say(f"checkpoint of step {state.step}")
     conventions: dict[str, Any] = {
         "eos": "own",
         "slots": "sentinels",
@@ -70,7 +78,7 @@ def package(recipe_path: Path, *, data: Path, run: Path, folder: Path, say: Call
     say(f"{len(draws)} held-out draws of {len({d.task for d in draws})} tasks")
     tables = {rule: term_tables(bundled, draws, rule) for rule in ("token", "sum", "byte")}
     weights = fit_weights(draws, tables["token"])
-    conventions["blend"] = {name: round(w, 4) for name, w in zip(_TERMS, weights, strict=True)}
+    conventions["blend"] = {name: round(float(w), 4) for name, w in zip(_TERMS, weights, strict=True)}
     temperatures = {"blend/token": 1.0}
     for rule, table in tables.items():
         combined = [

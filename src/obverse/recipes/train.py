@@ -55,11 +55,10 @@ def prepare(
 ) -> None:
     """Starting values that depend on the tokenizer and the data: the marks' directions and the output bias."""
     from obverse.training.batches import tokenize
-    from obverse.training.warm_start import SENTINELS, SINK, distinguish_marks, start_from_unigrams
+    from obverse.training.warm_start import SINK, distinguish_marks, start_from_unigrams
 
     sink = tokenizer.convert_tokens_to_ids(SINK)
-    marks = [*(tokenizer.convert_tokens_to_ids(f"<extra_id_{i}>") for i in range(SENTINELS)), sink]
-    distinguish_marks(model, marks, sink, seed=recipe["seed"])
+    distinguish_marks(model, tokenizer, seed=recipe["seed"])
     mixture = Mixture(sources.training, rates=sources.rates, seed=recipe["seed"])
     counts = [0.0] * len(tokenizer)
     for i in range(1000):

@@ -123,7 +123,7 @@ def train(
             loss = torch.stack(list(parts.values())).sum()
             if not bool(torch.isfinite(loss)):
                 raise Diverged(
-                    f"the loss is {float(loss)} at step {step}",
+                    f"the loss is {float(loss.detach())} at step {step}",
                     where=str(output),
                     mend=f"Lower the rates; the draws were {', '.join(d.example_id for d in draws)}.",
                 )

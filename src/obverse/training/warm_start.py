@@ -144,19 +144,21 @@ def share_embeddings(model: Any) -> None:
     model.decoder.cls.predictions.decoder.weight = table.weight
 
 
-def distinguish_marks(model: Any, ids: Sequence[int], sink: int, *, seed: int = 0) -> None:
+def distinguish_marks(model: Any, tokenizer: Any, *, seed: int = 0) -> None:
     """Give sentinels and sink directions of their own in the embedding table.
 
     The unused places of the pretrained table are short and nearly parallel (mean cosine 0.82): a decoder can neither
     tell the marks apart nor raise one without the others.
     """
+    sink = tokenizer.convert_tokens_to_ids(SINK)
+    ids = [*(tokenizer.convert_tokens_to_ids(f"<extra_id_{i}>") for i in range(SENTINELS)), sink]
     table = model.encoder.embeddings.word_embeddings.weight
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         length = table.norm(dim=1).median()
         rows = torch.randn((len(ids), table.shape[1]), generator=generator)
         rows = torch.linalg.qr(rows.T).Q.T * length
-        table[list(ids)] = rows
+        table[ids] = rows
         table[sink] *= 1.5
 
 
