@@ -19,8 +19,8 @@ An English encoder-decoder for labelling short texts with labels it has never se
 * Shape: BERT encoder of 6 layers and decoder of {decoder} layers, 384 wide, one embedding table;
   {parameters:.1f} million parameters with the untouched upper encoder layers; {size:.1f} MB on disk (int8 with a scale
   a row), fp32 in memory.
-* Made from: all-MiniLM-L6-v2 (Apache-2.0). The lowest {frozen} encoder layers and all embeddings are as they were; the
-  layers above and the decoder, which began as copies of encoder layers, were trained.
+* Made from: all-MiniLM-L6-v2 (Apache-2.0). The lowest {frozen} encoder layers and the embeddings (but those of marks)
+  are as they were; the layers above and the decoder, which began as copies of encoder layers, were trained.
 * Trained on two directions at once: flipped, log P(instruction | text, label), and direct, log P(label | instruction,
   text). Wrong pairs of the flipped direction are trained to say a sink token; both directions also learn the choice
   between a draw's options, half of the draws on top of the untouched encoder's similarity.
