@@ -36,7 +36,7 @@ class _Loader(yaml.SafeLoader):
 
 def _mapping(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
     assert isinstance(node, yaml.MappingNode)
-    return loader.construct_mapping(node, deep=True)
+    return {str(key): value for key, value in loader.construct_mapping(node, deep=True).items()}
 
 
 _Loader.add_constructor("!Template", _mapping)

@@ -135,7 +135,7 @@ def _confusion(judged: Judged, method: str) -> NDArray[np.int64]:
 def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
     """Means, paired differences of the blend against every other method, and calibration error, as plain values."""
     methods = (*ONE_TEXT, *CALIBRATED)
-    pairs = [
+    pairs: list[dict[str, Any]] = [
         {
             "set": j.name,
             "instruction": j.instruction,

@@ -136,7 +136,7 @@ def train_bundled(
         prior = EncoderPrior(copy.deepcopy(model.encoder).eval().to(device), tokenizer, recipe["prior"])
     prepare(model, tokenizer, sources, objectives, recipe)
     freeze(model, encoder_layers=recipe["model"]["frozen_encoder_layers"])
-    model.to(device)  # type: ignore[arg-type]
+    model.to(device)
     settings = recipe["optimizer"]
     head = [model.decoder.cls.predictions.bias]
     in_head = {id(p) for p in head}

@@ -331,7 +331,7 @@ class PartialScores:
 
 def _lock(descriptor: int, path: Path) -> None:
     if fcntl is None:
-        return
+        return  # type: ignore[unreachable]
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -68,7 +68,7 @@ def train(
     objectives: Sequence[Objective],
     *,
     output: Path,
-    groups: Sequence[Mapping[str, Any]],
+    groups: Sequence[dict[str, Any]],
     schedule: Schedule,
     draws_per_step: int,
     lengths: Lengths,
@@ -128,7 +128,7 @@ def train(
                     mend=f"Lower the rates; the draws were {', '.join(d.example_id for d in draws)}.",
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip)
             optimizer.step()
             state.step += 1

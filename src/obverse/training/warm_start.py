@@ -72,7 +72,7 @@ def tokenizer_with_sentinels(folder: Path) -> PreTrainedTokenizerFast:
         )
     raw["added_tokens"].sort(key=lambda token: token["id"])
     raw["model"]["vocab"] = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(raw)),
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -93,8 +93,9 @@ def warm_started(folder: Path, *, decoder_layers: Sequence[int] = (1, 3, 5), dro
     """
     shape = BertConfig.from_pretrained(folder)
     level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # the file's pooler is left out on purpose
-    transformers.logging.disable_progress_bar()
+    # The file's pooler is left out on purpose; that is no news to the user.
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         return _warm_started(folder, shape, decoder_layers, dropout)
     finally:
