@@ -18,7 +18,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel  # noqa: E402
 
 from obverse.errors import OutputError  # noqa: E402
-from obverse.models.bundled import load_bundled, pack, quantize  # noqa: E402
+from obverse.models.bundled import export, load_bundled, pack, quantize  # noqa: E402
+from obverse.models.checkpoints import load_model  # noqa: E402
 from obverse.objectives.objectives import Objective, Pair  # noqa: E402
 from obverse.queries import Query  # noqa: E402
 from obverse.recipes.bundled import own_examples, read_own_texts, split_facet  # noqa: E402
@@ -343,6 +344,11 @@ def test_packed_model_scores_like_the_trained_one(started, encoder, tmp_path):
         expected, _, mask = token_log_probs(model, tokens, **special)
     assert answer.nats == pytest.approx(float((expected * mask).sum()), abs=1e-3)
     assert answer.pieces[0] == "<extra_id_0>"
+    # A plain transformers folder gives the same numbers.
+    export(tmp_path / "mini", tmp_path / "plain")
+    plain = load_model(str(tmp_path / "plain"), device="cpu")
+    assert plain.log_likelihoods([query])[0].nats == pytest.approx(answer.nats, abs=1e-4)
+    assert plain.conventions.method == "product"
     # The prior is the encoder as it was before training.
     untouched = BertModel.from_pretrained(encoder, add_pooling_layer=False).eval()
     untouched.load_state_dict(original)

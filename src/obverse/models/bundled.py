@@ -256,6 +256,10 @@ def export(folder: Path, target: Path) -> None:
         state = dict(network.state_dict())
         state["encoder.pooler.dense.weight"] = torch.zeros(width, width)
         state["encoder.pooler.dense.bias"] = torch.zeros(width)
+        # The class ties the output to the decoder's table only, and refuses to save one table under two sides' names.
+        table = state["encoder.embeddings.word_embeddings.weight"].clone()
+        state["decoder.bert.embeddings.word_embeddings.weight"] = table
+        state["decoder.cls.predictions.decoder.weight"] = table
         network.save_pretrained(fresh, state_dict=state)
         bundled._tokenizer.save_pretrained(fresh)
         raw = json.loads((folder / "obverse.json").read_text(encoding="utf-8"))
