@@ -394,6 +394,16 @@ def test_judging_words_are_not_trained_on():
             assert not {label.casefold() for label in wording.get("labels", [])} & wordings
 
 
+def test_judged_label_names_met_in_training_are_the_ones_we_state():
+    """Labels that a data set names itself, as judged and reported: one is known to be a training wording."""
+    facets = read_facets(BUNDLED / "facets.toml")
+    wordings = {w.casefold() for facet in facets.values() for words in facet.labels.values() for w in words}
+    intents = {str(line["facets"].get("intent")).casefold() for line in read_own_texts(BUNDLED / "texts")}
+    figures = json.loads((BUNDLED.parent / "docs" / "results" / "mini.json").read_text())
+    judged = {label.casefold() for pair in figures["pairs"] for label in pair["labels"]}
+    assert judged & (wordings | intents) == {"weather"}
+
+
 def test_importing_the_package_loads_no_torch():
     code = "import sys, obverse; assert 'torch' not in sys.modules and 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
