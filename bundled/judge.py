@@ -14,7 +14,8 @@ from obverse.recipes.judge import judge, markdown, summarize
 _HEAD = """# obverse-mini on sets and wordings it never saw
 
 Macro-F1 of what one text alone gets, over rows drawn with a fixed seed; sets, instructions and label words as in
-`bundled/judge.toml`; one label word, "weather" in clinc_oos, also stands among the training wordings. `cosine` is the untouched sentence encoder (text against label words). Intervals: paired bootstrap
+`bundled/judge.toml`; one label word, "weather" in clinc_oos, also stands among the training
+wordings. `cosine` is the untouched sentence encoder (text against label words). Intervals: paired bootstrap
 over instances, wordings of a set resampled together. Command: `python bundled/judge.py --data DATA`.
 
 """
