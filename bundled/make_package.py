@@ -14,4 +14,4 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True, help="folder that holds p3/ and promptsource/")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the package goes")
     arguments = parser.parse_args()
-    package(Path(__file__).parent / "recipe.toml", data=arguments.data, run=arguments.run, folder=arguments.folder)
+    package(data=arguments.data, run=arguments.run, folder=arguments.folder)

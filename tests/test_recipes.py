@@ -449,32 +449,19 @@ def test_facets_and_own_texts(texts):
     assert read(MINI, "model.decoder_layers=").model.decoder_layers == (1, 3, 5)
 
 
-def test_the_bundled_recipe_is_readable(texts):
-    """In its own words, or in those of its former trainer."""
-    text = (BUNDLED / "recipe.toml").read_text(encoding="utf-8")
-    for old, new in (
-        ("draws_per_step", "examples_per_step"),
-        ("\n[model]\ndecoder", '\n[model]\nbase = "obverse-mini-base"\ndecoder'),
-        ("encoder_rate", "rates.encoder"),
-        ("decoder_rate", "rate"),
-        ("head_rate", 'rates."decoder.cls.predictions.bias"'),
-    ):
-        text = text.replace(old, new)
-    recipe = read(text)
-    assert (recipe.steps, recipe.examples_per_step, recipe.seed, recipe.prior) == (1250, 16, 1, 15.0)
+def test_the_bundled_recipes_are_readable():
+    recipe = read_recipe(BUNDLED / "recipe.toml")
     assert recipe.model.decoder_layers == (1, 3, 5)
-    assert recipe.model.frozen_encoder_layers == 2
-    assert (recipe.optimizer.name, recipe.optimizer.rate, recipe.optimizer.clip) == ("adamw", 4e-4, 1.0)
-    assert recipe.optimizer.rates == {"encoder": 1.5e-4, "decoder.cls.predictions.bias": 1e-3}
-    assert (recipe.optimizer.warmup_steps, recipe.optimizer.decay_steps) == (60, 320)
-    assert [(o.direction, o.negatives, o.likelihood, o.sink, o.choice) for o in recipe.objectives] == [
-        ("flipped", 2, 0.5, 0.5, 1.0),
-        ("direct", 3, 0.2, 0.0, 1.0),
-    ]
+    assert recipe.model.encoder is None
+    assert [o.direction for o in recipe.objectives] == ["flipped", "direct"]
+    similarity = read_recipe(BUNDLED / "similarity.toml")
+    assert similarity.model.base == "obverse-mini-encoder"
+    assert [(o.direction, o.likelihood, o.choice) for o in similarity.objectives] == [("similarity", 0.0, 1.0)]
+    assert (similarity.own, similarity.data, similarity.held_out) == (recipe.own, recipe.data, recipe.held_out)
+    assert recipe.own is not None and recipe.own.asked == str(BUNDLED.resolve() / "asked")
     assert [entry.dataset for entry in recipe.data] == [
         "glue/sst2", "rotten_tomatoes", "imdb", "trec", "dbpedia_14",
     ]  # fmt: skip
-    assert "snli" in recipe.trained_sets
 
 
 def test_a_suite_stands_as_its_tasks(folder):
@@ -594,7 +581,7 @@ FAULTY = {
             "`objectives[1].masked` is for the channel direction alone. Take it out.",
             "`objectives[2]` has no term. Give likelihood, unlikelihood, sink or choice a weight above 0.",
             "`objectives[2]` is the second called 'direct'. Give it a `name` of its own.",
-            "`objectives[3].direction` is missing. Known: channel, direct, flipped, symbol.",
+            "`objectives[3].direction` is missing. Known: channel, direct, flipped, similarity, symbol.",
         ],
     ),
     "no objectives": (

@@ -19,10 +19,11 @@ from transformers import BertConfig, BertModel  # noqa: E402
 
 from obverse.models.bundled import export, load_bundled, pack, quantize  # noqa: E402
 from obverse.models.checkpoints import load_model  # noqa: E402
-from obverse.recipes.bundled import own_examples, read_own_texts, split_facet  # noqa: E402
+from obverse.recipes.bundled import own_examples, read_asked_texts, read_own_texts, split_facet  # noqa: E402
+from obverse.seeds import stream  # noqa: E402
 from obverse.tasks.directions import Flipped  # noqa: E402
 from obverse.tasks.examples import Example  # noqa: E402
-from obverse.tasks.wordings import Facet, WordedSource, read_facets  # noqa: E402
+from obverse.tasks.wordings import AskedSource, Facet, WordedSource, read_facets  # noqa: E402
 from obverse.training.warm_start import (  # noqa: E402
     SENTINELS,
     SINK,
@@ -242,19 +243,40 @@ def test_facets_and_own_texts_are_sound():
         assert not set(kept.instructions) & set(aside.instructions)
 
 
-def test_judging_words_are_not_trained_on():
+@pytest.mark.parametrize("plan", ["judge.toml", "aside.toml"])
+def test_judging_words_are_not_trained_on(plan):
     """No instruction and no label wording that judges the model stands among those it was trained with."""
     facets = read_facets(BUNDLED / "facets.toml")
-    plan = tomllib.loads((BUNDLED / "judge.toml").read_text())
-    recipe = tomllib.loads((BUNDLED / "recipe.toml").read_text())
+    asks = [ask for text in read_asked_texts(BUNDLED / "asked") for ask in text.asks]
+    judged = tomllib.loads((BUNDLED / plan).read_text())
+    data = tomllib.loads((BUNDLED / "data.toml").read_text())
     instructions = {i.casefold() for facet in facets.values() for i in facet.instructions}
+    instructions |= {question.casefold() for question, _ in asks}
     wordings = {w.casefold() for facet in facets.values() for words in facet.labels.values() for w in words}
-    trained = {entry["dataset"] for entry in recipe["data"]}
-    for entry in plan["sets"]:
+    wordings |= {option.casefold() for _, options in asks for option in options}
+    trained = {entry["dataset"] for entry in data["data"]}
+    for entry in judged["sets"]:
         assert entry["name"] not in trained
         for wording in entry["wordings"]:
             assert wording["instruction"].casefold() not in instructions
             assert not {label.casefold() for label in wording.get("labels", [])} & wordings
+
+
+def test_asked_texts_are_sound():
+    """Texts with questions of their own: many, none twice, each with a right option and different wrong ones."""
+    texts = read_asked_texts(BUNDLED / "asked")
+    assert len(texts) >= 5000
+    assert len({text.text for text in texts}) == len(texts)
+    assert all(len({o.casefold() for o in options}) == len(options) for t in texts for _, options in t.asks)
+    random = stream(0, "asked")
+    source = AskedSource("asked", texts)
+    for _ in range(200):
+        draw = source.draw(random)
+        asked = {options[0] for t in texts if t.id == draw.example_id for _, options in t.asks}
+        assert draw.options[draw.gold] in asked
+        assert 2 <= len(draw.options) <= 10
+    always = AskedSource("asked", texts[:1], most_options=3)
+    assert all(len(always.draw(random).options) <= 3 for _ in range(20))
 
 
 def test_judged_label_names_met_in_training_are_the_ones_we_state():

@@ -117,7 +117,7 @@ class Labeller:
         answers = self._answers(queries, progress)
         similar: list[list[float]] = []
         if PRIOR in self.scorer.terms:
-            similar = self.model.similarities([input_text(r) for r in renderings], options)
+            similar = self.model.similarities([r.input_text for r in renderings], options)
         rows, position = [], 0
         for i, names in enumerate(options):
             terms: dict[str, tuple[float, ...]] = {}
@@ -242,8 +242,3 @@ class Labeller:
 
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def input_text(rendering: Rendering) -> str:
-    """The inputs alone, a line each: what the sentence encoder compares with the labels."""
-    return "\n".join(s.text for s in rendering.segments if s.is_input)

@@ -1,8 +1,8 @@
 """obverse-mini, the model that ships with the package.
 
 In the package its matrices are int8 with one scale a row; in memory they are fp32. Beside the trained encoder-decoder
-stand the upper layers of the sentence encoder as they were before training: its similarity of text and label is the
-prior of the `blend` method. The lower layers, which training left alone, serve both.
+stand the layers of the sentence encoder that it was made from, where they differ: the similarity of text and label is
+the prior of the `blend` method. Layers that training left alone serve both.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from obverse.errors import ModelError, OutputError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
+from obverse.models.sentence_encoder import sentence_vectors
 from obverse.queries import Likelihood, Query
 
 if TYPE_CHECKING:
@@ -102,37 +103,6 @@ class BundledModel(LanguageModel):
         return sentence_vectors(self._sentence_encoder, self._tokenizer, texts)
 
 
-def sentence_vectors(
-    encoder: nn.Module, tokenizer: Any, texts: Sequence[str], *, tokens_at_once: int = 1024
-) -> np.ndarray:
-    """Mean-pooled states of length 1, shape (n, hidden); texts beyond 256 tokens are cut, as the encoder was made."""
-    import torch
-
-    from obverse.models.plan import batches
-
-    if not texts:
-        return np.zeros((0, 0), dtype=np.float32)
-    ids = tokenizer(list(texts), truncation=True, max_length=256)["input_ids"]
-    out: list[np.ndarray | None] = [None] * len(ids)
-    device = next(encoder.parameters()).device
-    with torch.inference_mode():
-        for chunk in batches([len(row) for row in ids], tokens_at_once):
-            width = max(len(ids[i]) for i in chunk)
-            batch = torch.zeros((len(chunk), width), dtype=torch.long)
-            mask = torch.zeros((len(chunk), width), dtype=torch.long)
-            for row, i in enumerate(chunk):
-                batch[row, : len(ids[i])] = torch.tensor(ids[i])
-                mask[row, : len(ids[i])] = 1
-            full = bool(mask.all())
-            batch, mask = batch.to(device), mask.to(device)
-            states = encoder(input_ids=batch, attention_mask=None if full else mask).last_hidden_state
-            pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            pooled = torch.nn.functional.normalize(pooled, dim=-1).float().cpu().numpy()
-            for row, i in enumerate(chunk):
-                out[i] = pooled[row]
-    return np.stack([vector for vector in out if vector is not None])
-
-
 def quantize(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A matrix as int8 with one fp32 scale a row: weights = int8 * scale, to half a scale's step."""
     import torch
@@ -152,7 +122,7 @@ def pack(
 
     Args:
         model: the trained encoder-decoder (`training.warm_start`), fp32.
-        original: state dict of the encoder before training.
+        original: state dict of the sentence encoder that is the prior.
         conventions: what goes into `obverse.json`.
     """
     import torch

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from obverse.seeds import stream
 from obverse.tasks.examples import Example
 from obverse.tasks.mixture import Draw, DrawSource, TaskSource
 from obverse.tasks.task import ListedRows, Provenance, Rows, Task, TaskTemplate
-from obverse.tasks.wordings import Facet, WordedSource, read_facets
+from obverse.tasks.wordings import AskedSource, AskedText, Facet, WordedSource, read_facets
 
 SINGLE_TEXT = ("glue/sst2", "rotten_tomatoes", "dbpedia_14")
 """Held-out sets of one text a row."""
@@ -47,6 +49,28 @@ def read_own_texts(folder: Path) -> list[dict[str, Any]]:
     if not lines:
         raise DataError("holds no texts", where=str(folder))
     return lines
+
+
+def read_asked_texts(folder: Path) -> list[AskedText]:
+    """The texts with questions of their own of every `*.jsonl` in `folder`, in order of file and line.
+
+    A line holds `text` and `asks`, a list of lists: the question, the right option, the wrong ones.
+    """
+    texts = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            where = f"{path}, line {number}"
+            try:
+                entry = json.loads(line)
+                asks = tuple((str(question), tuple(map(str, options))) for question, *options in entry["asks"])
+                texts.append(AskedText(f"{path.stem}/{number}", str(entry["text"]), asks))
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"is not JSON with text and asks: {error}", where=where) from None
+            if not asks or any(len(set(options)) < max(2, len(options)) for _, options in asks):
+                raise DataError("a question needs at least two options, all different", where=where)
+    if not texts:
+        raise DataError("holds no texts", where=str(folder))
+    return texts
 
 
 def build_sources(recipe: Recipe, data: Path) -> Sources:
@@ -78,6 +102,22 @@ def build_sources(recipe: Recipe, data: Path) -> Sources:
                 f"own/{name}", aside, held_facets[name], most_options=8, list_options=0.0, values=source.values
             )
         )
+
+    if recipe.own.asked:
+        texts = read_asked_texts(Path(recipe.own.asked))
+        # By the text itself, so that one more text moves no other across.
+        places = [zlib.crc32(t.text.encode()) % every_text for t in texts]
+        asked = AskedSource("own/asked", [t for t, place in zip(texts, places, strict=True) if place])
+        training.append(
+            Trained(
+                asked, recipe.own.asked_rate or 0.0, asked.name, "Apache-2.0", "this project's own texts and questions"
+            )
+        )
+        kept_texts = [t for t, place in zip(texts, places, strict=True) if not place]
+        held_out += [
+            AskedSource(f"own/asked/{field}", list(some), list_options=0.0)
+            for field, some in itertools.groupby(kept_texts, key=lambda t: t.id.partition("/")[0])
+        ]
 
     catalog = Catalog(data)
     for entry in recipe.data:

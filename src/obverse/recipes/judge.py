@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random as python_random
 import time
@@ -24,8 +25,12 @@ from obverse.scoring.scorers import PRIOR, Scorer, log_softmax
 from obverse.tasks.examples import Example
 from obverse.tasks.templates import InstructionTemplate
 
-ONE_TEXT = ("majority", "cosine", "direct", "flipped", "product", "blend")
-"""Methods that look at one text alone; `cosine` is the untouched sentence encoder, the prior of the blend."""
+ONE_TEXT = ("majority", "cosine", "direct", "flipped", "product", "similarity", "blend")
+"""Methods that look at one text alone.
+
+`cosine` is the pretrained sentence encoder, the baseline; `similarity` the prior of the blend, trained from that one.
+"""
+_SHARPNESS = 20.0  # nats a unit of cosine, for the calibrated baseline
 CALIBRATED = ("cosine, contextual", "blend, contextual", "cosine, batch", "blend, batch")
 
 
@@ -101,22 +106,22 @@ def judge_wording(
     free_rows = labeller.score_renderings(
         [rendering.with_inputs(text) for text in calibrations.CONTENT_FREE], [labels] * len(calibrations.CONTENT_FREE)
     )
-    # Cosine is compared under the blend's own temperature for it, so that a batch bias means the same for both.
-    sharpness = conventions.blend[PRIOR] or 15.0
+    baseline = pretrained_cosines([*(e.fields["text"] for e in examples), *calibrations.CONTENT_FREE], labels)
 
     def blend(table: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
         return log_softmax(scorer.score({t: table[t] for t in scorer.terms}))
 
     log_blend = np.stack([blend(row.terms) for row in rows])
-    log_cosine = log_softmax(sharpness * terms[PRIOR])
+    log_cosine = log_softmax(_SHARPNESS * baseline[: len(examples)])
     free_blend = np.stack([blend(row.terms) for row in free_rows])
-    free_cosine = log_softmax(sharpness * np.array([row.terms[PRIOR] for row in free_rows]))
+    free_cosine = log_softmax(_SHARPNESS * baseline[len(examples) :])
     product = log_softmax(terms["direct"]) + log_softmax(terms["flipped"])
     scores = {
         "cosine": log_cosine,
         "direct": terms["direct"],
         "flipped": terms["flipped"],
         "product": product,
+        "similarity": terms[PRIOR],
         "blend": log_blend,
         "cosine, contextual": log_cosine - calibrations.bias(free_cosine),
         "blend, contextual": log_blend - calibrations.bias(free_blend),
@@ -126,6 +131,27 @@ def judge_wording(
     predicted = {method: table.argmax(1) for method, table in scores.items()}
     predicted["majority"] = np.full(len(gold), np.bincount(gold, minlength=len(labels)).argmax())
     return Judged(name, instruction, labels, gold, predicted, np.exp(log_blend))
+
+
+def pretrained_cosines(texts: Sequence[object], labels: Sequence[str]) -> NDArray[np.float64]:
+    """Cosines of texts and labels under the sentence encoder as it was published; shape (texts, labels).
+
+    Raises:
+        ModelError: the training-time package that holds it is not installed.
+    """
+    from obverse.models.sentence_encoder import sentence_vectors
+
+    encoder, tokenizer = _pretrained()
+    vectors = [sentence_vectors(encoder, tokenizer, [str(t) for t in some]) for some in (texts, labels)]
+    return np.asarray(vectors[0] @ vectors[1].T, dtype=np.float64)
+
+
+@functools.cache
+def _pretrained() -> tuple[Any, Any]:
+    from obverse.training.warm_start import sentence_encoder, sentence_encoder_folder, tokenizer_with_sentinels
+
+    folder = sentence_encoder_folder()
+    return sentence_encoder(folder).eval(), tokenizer_with_sentinels(folder)
 
 
 def _confusion(judged: Judged, method: str) -> NDArray[np.int64]:

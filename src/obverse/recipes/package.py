@@ -29,25 +29,25 @@ _DRAWS = 30
 _TERMS = ("direct", "flipped", PRIOR)
 
 
-def package(recipe_path: Path, *, data: Path, run: Path, folder: Path, say: Callable[[str], None] = print) -> None:
+def package(*, data: Path, run: Path, folder: Path, say: Callable[[str], None] = print) -> None:
     """Pack the finished model of `run` into `folder` and write its conventions.
 
     Args:
-        recipe_path: the recipe that was trained.
+        run: what `obverse train` left: the recipe as it was followed, and the model.
         folder: receives weights, tokenizer, configuration and `obverse.json`.
     """
     import torch
     from transformers import EncoderDecoderModel
 
     from obverse.models.bundled import load_bundled, pack
-    from obverse.training.warm_start import sentence_encoder_folder, tokenizer_with_sentinels, warm_started
+    from obverse.training.warm_start import sentence_encoder, sentence_encoder_folder, tokenizer_with_sentinels
 
     torch.set_flush_denormal(True)
-    recipe = read_recipe(recipe_path)
+    recipe = read_recipe(run / "recipe.toml")
     source = sentence_encoder_folder()
     tokenizer = tokenizer_with_sentinels(source)
-    untouched = warm_started(source, decoder_layers=recipe.model.decoder_layers, dropout=0.0)
-    original = {name: tensor.clone() for name, tensor in untouched.encoder.state_dict().items()}
+    encoder = sentence_encoder(Path(recipe.model.encoder) if recipe.model.encoder else source)
+    original = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     model = EncoderDecoderModel.from_pretrained(run / "model")
     # Frozen but for the marks' rows, which training made anew before it began: one table serves both, stored once.
     embeddings = "embeddings.word_embeddings.weight"

@@ -12,7 +12,8 @@ steps, examples_per_step            how long, and the draws of one step
 token_budget                        most tokens of a micro-batch, padding included (16,384)
 prior, prior_share                  obverse-mini-base: nats a unit of cosine (none); share of draws that see it (0.5)
 earlier_data                        sets that the base has met before; for the record
-[model] base                        a folder, a hub id, or "obverse-mini-base"
+[model] base                        a folder, a hub id, "obverse-mini-base" or, for similarity, "obverse-mini-encoder"
+encoder                             obverse-mini-base: a folder with its sentence encoder (the pretrained one)
 eos, slots                          end-of-sequence preset, marks of the instruction's places (the base's own)
 dropout, precision                  (the base's own); "auto", "fp32" or "bf16" ("auto")
 gradient_checkpointing, compile     less memory; a compiled body (false)
@@ -27,7 +28,8 @@ rates                               leading parts of a parameter's name -> its r
 weight_decay, clip                  (0); greatest norm of the gradient (not clipped; nor with 0)
 warmup_steps, decay_steps           linear, at the beginning and to 0 at the end (0, 0: a constant rate)
 scale_parameter                     adafactor: the rate is relative to a parameter's size (false)
-[[objectives]] direction            "direct", "channel", "flipped", or "symbol": direct over [mixture.symbols]
+[[objectives]] direction            "direct", "channel", "flipped", "symbol": direct over [mixture.symbols], or
+                                    "similarity": sentence vectors of text and option, compared by `choice`
 name, weight                        (the direction); factor on the whole (1)
 likelihood, unlikelihood, sink,     weights of the terms (1, 0, 0, 0)
 choice
@@ -44,6 +46,7 @@ rows, every, patience               rows a task (100); steps between two looks (
 every_instruction, every_text       [own]: which instructions and texts are kept aside
 [save] every, keep                  steps between two checkpoints (250); how many of them stay (2)
 [own] rate, facets, texts           shared draws of one's own texts; their wordings (facets.toml); their folder (texts)
+asked, asked_rate                   folder of texts that carry their own questions, and their draws (none)
 [[data]] ...                        beside [own]: columns of a data set as facets; or `task` and `rate`
 ==================================  ==================================================================================
 
@@ -82,7 +85,9 @@ from obverse.tasks.promptsource import CUTTINGS
 
 MINI_BASE = "obverse-mini-base"
 """The base that obverse-mini starts from: an encoder-decoder made of a pretrained sentence encoder."""
-DIRECTIONS = ("direct", "channel", "flipped", "symbol")
+MINI_ENCODER = "obverse-mini-encoder"
+"""That sentence encoder itself, to be trained on how alike texts and their labels are."""
+DIRECTIONS = ("direct", "channel", "flipped", "symbol", "similarity")
 OPTIMIZERS = ("adamw", "adafactor")
 NORMALISATIONS = ("example", "token")
 TRUNCATIONS = ("fields", "reference")
@@ -108,9 +113,11 @@ class ModelPart:
     """What is trained.
 
     Attributes:
-        base: a folder (absolute), a hub id, or `MINI_BASE`.
+        base: a folder (absolute), a hub id, `MINI_BASE` or `MINI_ENCODER`.
         eos, slots, dropout: None for the base's own.
-        decoder_layers, frozen_encoder_layers: of `MINI_BASE` alone; else () and 0.
+        decoder_layers: of `MINI_BASE` alone; else ().
+        frozen_encoder_layers: of `MINI_BASE` and `MINI_ENCODER`; else 0.
+        encoder: of `MINI_BASE`: the folder of its sentence encoder (absolute); None for the pretrained one.
     """
 
     base: str
@@ -123,6 +130,7 @@ class ModelPart:
     lora: LoraPart | None = None
     decoder_layers: tuple[int, ...] = ()
     frozen_encoder_layers: int = 0
+    encoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,11 +267,18 @@ class SavePart:
 
 @dataclass(frozen=True, slots=True)
 class OwnPart:
-    """One's own texts with their wordings; both paths absolute."""
+    """One's own texts with their wordings; all paths absolute.
+
+    Attributes:
+        asked: a folder of texts that carry their own questions; None for none.
+        asked_rate: their draws.
+    """
 
     rate: float
     facets: str
     texts: str
+    asked: str | None = None
+    asked_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,8 +420,9 @@ def fingerprint(recipe: Recipe) -> dict[str, object]:
         del raw["steps"]
     if recipe.model.dropout == 0:
         del raw["token_budget"]
-    if os.path.isabs(recipe.model.base):
-        raw["model"]["base"] = Path(recipe.model.base).name
+    for key in ("base", "encoder"):
+        if os.path.isabs(raw["model"].get(key) or ""):
+            raw["model"][key] = Path(raw["model"][key]).name
     return dict(_flat("", raw))
 
 
@@ -496,6 +512,12 @@ def _recipe(table: Table, stem: str) -> Recipe:
 
     if prior is not None and model.base and model.base != MINI_BASE:
         table.fault("prior", "needs the encoder of another base", f'Take it out, or write base = "{MINI_BASE}".')
+    similar = [part.direction == "similarity" for part in objectives if part.direction]
+    if model.base and similar and any(similar) != (model.base == MINI_ENCODER):
+        mend = f'It goes with base = "{MINI_ENCODER}".' if any(similar) else 'It goes with direction = "similarity".'
+        table.fault("objectives" if any(similar) else "model.base", "trains a sentence encoder", mend)
+    if len(similar) > 1 and any(similar):
+        table.fault("objectives", "are several, and a sentence encoder has one", "Keep one of them.")
     if table.has("token_budget") and table.has("lengths") and budget < lengths.given + lengths.said:
         table.fault(
             "token_budget",
@@ -539,15 +561,16 @@ def _model(table: Table) -> ModelPart:
     base = table.needed_text("base", f'Name a folder, a hub id or "{MINI_BASE}".')
     if base == "counting":
         table.fault("base", "is 'counting', which has nothing to train", f'For a first try write "{MINI_BASE}".')
-    elif base and base != MINI_BASE:
+    elif base and base not in (MINI_BASE, MINI_ENCODER):
         folder = table.found(base, folder=True)
         if folder is None and not _HUB_ID.fullmatch(base):
             table.fault("base", f"is {base!r}, neither a folder nor a hub id", "A hub id reads google/t5-v1_1-base.")
         base = folder or base
     mini = base == MINI_BASE
     layers: tuple[int, ...] = (1, 3, 5) if mini else ()
-    for key in ("decoder_layers", "frozen_encoder_layers"):
-        if table.has(key) and table.raw[key] and base and not mini:
+    for key in ("decoder_layers", "frozen_encoder_layers", "encoder"):
+        fits = mini or (base == MINI_ENCODER and key == "frozen_encoder_layers")
+        if table.has(key) and table.raw[key] and base and not fits:
             table.fault(key, f"is for {MINI_BASE} alone", "Take it out.")
     if mini and table.has("decoder_layers"):
         value = table.raw["decoder_layers"]
@@ -556,9 +579,11 @@ def _model(table: Table) -> ModelPart:
         else:
             mend = f"Write a list of encoder layers, 0 to {_ENCODER_LAYERS - 1}, as in [1, 3, 5]."
             table.fault("decoder_layers", f"is {called(value)}", mend)
-    frozen = table.given_count("frozen_encoder_layers", 0, least=0, most=_ENCODER_LAYERS) if mini else 0
+    has_encoder = base in (MINI_BASE, MINI_ENCODER)
+    frozen = table.given_count("frozen_encoder_layers", 0, least=0, most=_ENCODER_LAYERS) if has_encoder else 0
     part = ModelPart(
         base=base,
+        encoder=table.path("encoder", folder=True) if mini and table.has("encoder") else None,
         eos=table.text("eos", among=EOS_PRESETS),
         slots=table.text("slots", among=SLOTS),
         dropout=table.number("dropout", 0.1 if mini else None, below=1),
@@ -631,14 +656,18 @@ def _objectives(table: Table) -> tuple[ObjectivePart, ...]:
     parts: list[ObjectivePart] = []
     for entry in entries:
         direction = entry.needed_text("direction", nearest("", DIRECTIONS), among=DIRECTIONS)
-        weights = {key: entry.given_number(key, 0.0) for key in ("unlikelihood", "sink", "choice")}
+        similar = direction == "similarity"
+        weights = {
+            key: entry.given_number(key, 1.0 if similar and key == "choice" else 0.0)
+            for key in ("unlikelihood", "sink", "choice")
+        }
         contrast = [key for key, weight in weights.items() if weight]
         part = ObjectivePart(
             direction=direction,
             name=entry.text("name", direction) or direction,
             weight=entry.given_number("weight", 1.0, above=0),
             negatives=entry.given_count("negatives", 1 if contrast else 0, least=0),
-            likelihood=entry.given_number("likelihood", 1.0),
+            likelihood=entry.given_number("likelihood", 0.0 if similar else 1.0),
             **weights,
             choice_scale=entry.given_number("choice_scale", 1.0, above=0),
             choice_mean=entry.flag("choice_mean"),
@@ -649,7 +678,9 @@ def _objectives(table: Table) -> tuple[ObjectivePart, ...]:
         if contrast and not part.negatives:
             mend = f"`{contrast[0]}` compares with wrong options: write 1 or more."
             entry.fault("negatives", "is 0", mend)
-        if not contrast and not part.likelihood:
+        if similar and (part.likelihood or part.unlikelihood or part.sink or not part.choice):
+            entry.fault("", "compares options, so `choice` is its only term", "Take the other weights out.")
+        elif not contrast and not part.likelihood:
             entry.fault("", "has no term", "Give likelihood, unlikelihood, sink or choice a weight above 0.")
         if part.masked and direction and direction != "channel":
             entry.fault("masked", "is for the channel direction alone", "Take it out.")
@@ -841,6 +872,14 @@ def _own(table: Table | None) -> OwnPart | None:
         table.path("facets", "facets.toml") or "",
         table.path("texts", "texts", folder=True) or "",
     )
+    if table.has("asked") != table.has("asked_rate"):
+        table.fault("asked", "and asked_rate go together", 'Write both, as in asked = "asked" and asked_rate = 60.')
+    if table.has("asked"):
+        part = replace(
+            part,
+            asked=table.path("asked", "asked", folder=True) or "",
+            asked_rate=table.given_number("asked_rate", 1.0),
+        )
     table.close()
     return part
 

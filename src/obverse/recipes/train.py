@@ -24,9 +24,18 @@ from obverse.objectives.objectives import Objective
 from obverse.recipes.bundled import build_sources, choosing_draws
 from obverse.recipes.mixtures import Trained, held_out_draws, training_sources
 from obverse.recipes.output_files import write_text
-from obverse.recipes.recipe import MINI_BASE, ObjectivePart, Recipe, check_data, fingerprint, read_recipe, resolved_toml
+from obverse.recipes.recipe import (
+    MINI_BASE,
+    MINI_ENCODER,
+    ObjectivePart,
+    Recipe,
+    check_data,
+    fingerprint,
+    read_recipe,
+    resolved_toml,
+)
 from obverse.reports.training import DataFacts, ModelFacts, ScoreFacts, draw_training, model_card
-from obverse.tasks.directions import Channel, Direction, direction
+from obverse.tasks.directions import Channel, Direction, Similarity, direction
 from obverse.tasks.exemplars import ExemplarSource, Window
 from obverse.tasks.mixture import Draw, Mixture
 
@@ -139,7 +148,7 @@ def _train(
     if recipe.model.base == MINI_BASE:
         from obverse.recipes.mini_base import prepare_mini
 
-        prior = prepare_mini(network, mixture, objectives, recipe)
+        prior = prepare_mini(network, mixture, objectives, seed=recipe.seed, prior=recipe.prior)
     chance = ChanceLevels(*_chance(draws, objectives))
     watcher = Watchers(
         [
@@ -288,6 +297,10 @@ def _base(recipe: Recipe, settings: TrainSettings) -> LanguageModel:
         from obverse.recipes.mini_base import mini_base
 
         return mini_base(recipe.model, device=settings.device)
+    if recipe.model.base == MINI_ENCODER:
+        from obverse.recipes.mini_base import mini_encoder
+
+        return mini_encoder(recipe.model, device=settings.device)
     return load_model(
         recipe.model.base, device=settings.device, eos=recipe.model.eos, allow_pickle=settings.allow_pickle
     )
@@ -298,6 +311,8 @@ def build_objective(part: ObjectivePart, slots: str) -> Objective:
     asked: Direction
     if part.direction == "channel":
         asked = Channel(plain=not part.masked, slots=slots)
+    elif part.direction == "similarity":
+        asked = Similarity()
     else:
         asked = direction("direct" if part.direction == "symbol" else part.direction, slots=slots)
     return Objective(

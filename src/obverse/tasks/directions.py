@@ -6,6 +6,7 @@ direction   given                       said
 direct      instruction, input          label
 channel     label                       instruction, input
 flipped     input, label                instruction
+similarity  input                       label
 ==========  ==========================  ==============
 
 What a model is trained on is what it is scored on: both roads read their text off here. Sources: direct, T0
@@ -102,6 +103,19 @@ class Flipped(Direction):
         given = f"input: {inputs}\n output: {label}"
         # A causal model reads both sides as one text: the instruction starts on a line of its own there.
         return Query(given, f"\n{chunks}", key)
+
+
+class Similarity(Direction):
+    """How alike the input and the label are, for sentence encoders, which answer with a cosine and no probability.
+
+    No instruction: one that stands beside the text draws every text towards the label words that it names.
+    """
+
+    name = "similarity"
+    said_fields = False
+
+    def query(self, rendering: Rendering, label: str, *, key: Hashable = None) -> Query:
+        return Query(rendering.input_text, label, key)
 
 
 def direction(name: str, *, slots: str = "sentinels") -> Direction:

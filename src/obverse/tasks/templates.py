@@ -74,6 +74,11 @@ class Rendering:
         return "".join(s.text for s in self.segments).strip()
 
     @property
+    def input_text(self) -> str:
+        """The inputs alone, a line each: what a sentence encoder compares with the labels."""
+        return "\n".join(s.text for s in self.segments if s.is_input)
+
+    @property
     def chunks(self) -> tuple[str, ...]:
         """The template's own words, one chunk between two inputs, edge white space kept, empty ones left out."""
         return tuple(s.text for s in self.joined() if s.field is None)

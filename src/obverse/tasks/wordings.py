@@ -145,6 +145,47 @@ class WordedSource(DrawSource):
         return Draw(self.name, example.id, rendering, options, values.index(label))
 
 
+@dataclass(frozen=True, slots=True)
+class AskedText:
+    """A text with questions of its own, each with its options, of which the first is right."""
+
+    id: str
+    text: str
+    asks: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+class AskedSource(DrawSource):
+    """Texts that carry their own questions, drawn in a fresh layout with a fresh subset and order of the options.
+
+    Args:
+        texts: at least one, each with at least one question of at least two options.
+        most_options: at most so many options in a draw.
+        list_options: how often the instruction names the options.
+    """
+
+    def __init__(
+        self, name: str, texts: Sequence[AskedText], *, most_options: int = 10, list_options: float = 0.1
+    ) -> None:
+        self.name = name
+        self.texts = tuple(texts)
+        self.most_options = most_options
+        self.list_options = list_options
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def draw(self, random: python_random.Random) -> Draw:
+        text = random.choice(self.texts)
+        question, (right, *wrong) = random.choice(text.asks)
+        random.shuffle(wrong)
+        few = random.choice((1, 2, 3, self.most_options - 1, self.most_options - 1))
+        values = [right, *wrong[: min(few, self.most_options - 1)]]
+        random.shuffle(values)
+        example = Example(text.id, {"text": text.text}, right)
+        rendering = word(example, question, values, random, self.list_options)
+        return Draw(self.name, text.id, rendering, tuple(values), values.index(right))
+
+
 def word(
     example: Example, instruction: str, options: Sequence[str], random: python_random.Random, list_options: float
 ) -> Rendering:

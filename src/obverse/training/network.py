@@ -29,6 +29,7 @@ from obverse.models.bundled import BundledModel
 from obverse.models.causal import CausalModel
 from obverse.models.conventions import write_conventions
 from obverse.models.forward import padded
+from obverse.models.sentence_encoder import SentenceEncoderModel
 from obverse.models.seq2seq import Seq2SeqModel, positions
 from obverse.models.tokens import Tokens
 from obverse.objectives.losses import LinearHead, said_log_probs
@@ -134,11 +135,15 @@ def pair_network(
         raise RecipeError(f"there is no truncation {truncation!r}", mend=nearest(truncation, TRUNCATIONS))
     if isinstance(model, BundledModel):
         model = model.language_model
-    kind: type[Seq2SeqNetwork] | type[CausalNetwork]
+    kind: type[PairNetwork]
     if isinstance(model, Seq2SeqModel):
         kind = Seq2SeqNetwork
     elif isinstance(model, CausalModel):
         kind = CausalNetwork
+    elif isinstance(model, SentenceEncoderModel):
+        from obverse.training.similarity import SimilarityNetwork
+
+        kind = SimilarityNetwork
     else:
         raise RecipeError(
             f"{model.name} has no network that could be trained",
@@ -162,10 +167,15 @@ class PairNetwork(nn.Module, ABC):
         sink: the number of the token `<sink>`, None where the vocabulary has none.
     """
 
-    language_model: Seq2SeqModel | CausalModel
+    language_model: Seq2SeqModel | CausalModel | SentenceEncoderModel
 
     def __init__(
-        self, language_model: Seq2SeqModel | CausalModel, *, lengths: Lengths, truncation: str, compiled: bool
+        self,
+        language_model: Seq2SeqModel | CausalModel | SentenceEncoderModel,
+        *,
+        lengths: Lengths,
+        truncation: str,
+        compiled: bool,
     ) -> None:
         super().__init__()
         self.model: nn.Module = language_model.model

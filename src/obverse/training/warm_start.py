@@ -83,31 +83,35 @@ def tokenizer_with_sentinels(folder: Path) -> PreTrainedTokenizerFast:
     )
 
 
+def sentence_encoder(folder: Path, *, dropout: float = 0.0) -> Any:
+    """The sentence encoder of a folder, without a pooler.
+
+    Args:
+        dropout: on hidden states (attention weights have none: it would turn off the fast attention kernels).
+    """
+    shape = BertConfig.from_pretrained(folder)
+    shape.attention_probs_dropout_prob = 0.0
+    shape.hidden_dropout_prob = dropout
+    level = transformers.logging.get_verbosity()
+    # The file's pooler is left out on purpose; that is no news to the user.
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        return BertModel.from_pretrained(folder, config=shape, add_pooling_layer=False)
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
 def warm_started(folder: Path, *, decoder_layers: Sequence[int] = (1, 3, 5), dropout: float = 0.1) -> Any:
     """The untrained encoder-decoder.
 
     Args:
         folder: a BERT-shaped sentence encoder.
         decoder_layers: which encoder layer each decoder layer is copied from.
-        dropout: on hidden states (attention weights have none: it would turn off the fast attention kernels).
+        dropout: as of `sentence_encoder`.
     """
-    shape = BertConfig.from_pretrained(folder)
-    level = transformers.logging.get_verbosity()
-    # The file's pooler is left out on purpose; that is no news to the user.
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        return _warm_started(folder, shape, decoder_layers, dropout)
-    finally:
-        transformers.logging.set_verbosity(level)
-
-
-def _warm_started(
-    folder: Path, shape: BertConfig, decoder_layers: Sequence[int], dropout: float
-) -> EncoderDecoderModel:
-    shape.attention_probs_dropout_prob = 0.0
-    shape.hidden_dropout_prob = dropout
-    encoder: Any = BertModel.from_pretrained(folder, config=shape, add_pooling_layer=False)
+    encoder = sentence_encoder(folder, dropout=dropout)
+    shape: BertConfig = encoder.config
     decoder_shape = BertConfig.from_dict(
         {
             **shape.to_dict(),
@@ -189,10 +193,13 @@ def start_from_unigrams(model: Any, counts: Sequence[float], sink: int, *, tempe
 
 def freeze(model: Any, *, encoder_layers: int) -> None:
     """Freeze every embedding and the lowest `encoder_layers` layers of the encoder."""
-    for part in (
-        model.encoder.embeddings,
-        model.decoder.bert.embeddings,
-        *model.encoder.encoder.layer[:encoder_layers],
-    ):
+    freeze_encoder(model.encoder, layers=encoder_layers)
+    for parameter in model.decoder.bert.embeddings.parameters():
+        parameter.requires_grad_(False)
+
+
+def freeze_encoder(encoder: Any, *, layers: int) -> None:
+    """Freeze the embeddings and the lowest `layers` layers."""
+    for part in (encoder.embeddings, *encoder.encoder.layer[:layers]):
         for parameter in part.parameters():
             parameter.requires_grad_(False)
