@@ -262,6 +262,17 @@ def test_judging_words_are_not_trained_on(plan):
             assert not {label.casefold() for label in wording.get("labels", [])} & wordings
 
 
+def test_rewordings_are_new_and_known_words_are_trained_on():
+    facets = read_facets(BUNDLED / "facets.toml")
+    wordings = {w.casefold() for facet in facets.values() for words in facet.labels.values() for w in words}
+    asked = {o.casefold() for text in read_asked_texts(BUNDLED / "asked") for _, options in text.asks for o in options}
+    for entry in tomllib.loads((BUNDLED / "rewording.toml").read_text())["sets"]:
+        assert {label.casefold() for label in entry["known"]} <= wordings, entry["name"]
+        new = {label.casefold() for labels in entry["new"] for label in labels}
+        assert not new & (wordings | asked), entry["name"]
+        assert all(len(labels) == len(entry["values"]) for labels in [entry["known"], *entry["new"]])
+
+
 def test_asked_texts_are_sound():
     """Texts with questions of their own: many, none twice, each with a right option and different wrong ones."""
     texts = read_asked_texts(BUNDLED / "asked")

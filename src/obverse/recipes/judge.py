@@ -63,13 +63,7 @@ def judge(model: LanguageModel, plan: Path, data: Path, *, say: Callable[[str], 
     names = {entry["name"]: entry.get("label_names") for entry in json.loads((data / "index.json").read_text())["p3"]}
     out = []
     for entry in settings["sets"]:
-        rows = [
-            r for r in read_split(data, entry["name"], entry["split"]) if r.fields[entry["label"]] in entry["values"]
-        ]
-        python_random.Random(settings["seed"]).shuffle(rows)
-        rows = rows[: settings["rows"]]
-        gold = np.array([entry["values"].index(row.fields[entry["label"]]) for row in rows])
-        examples = [Example(row.id, {"text": str(row.fields[entry["text"]]).strip()}, where=row.where) for row in rows]
+        examples, gold = _rows(entry, data, settings)
         for wording in entry["wordings"]:
             labels = (
                 tuple(names[entry["name"]][v].replace("_", " ") for v in entry["values"])
@@ -80,8 +74,107 @@ def judge(model: LanguageModel, plan: Path, data: Path, *, say: Callable[[str], 
             judged = judge_wording(model, entry["name"], wording["instruction"], labels, examples, gold)
             out.append(judged)
             scores = "  ".join(f"{m} {float(macro_f1(_confusion(judged, m))):.2f}" for m in ONE_TEXT)
-            say(f"{entry['name']} {labels[:3]}: {scores}  ({len(rows) / (time.monotonic() - began):.0f} texts/s)")
+            say(f"{entry['name']} {labels[:3]}: {scores}  ({len(gold) / (time.monotonic() - began):.0f} texts/s)")
     return out
+
+
+def _rows(entry: Mapping[str, Any], data: Path, settings: Mapping[str, Any]) -> tuple[list[Example], NDArray[np.int64]]:
+    """The judged rows of a set and the places of their right options."""
+    rows = [r for r in read_split(data, entry["name"], entry["split"]) if r.fields[entry["label"]] in entry["values"]]
+    python_random.Random(settings["seed"]).shuffle(rows)
+    rows = rows[: settings["rows"]]
+    gold = np.array([entry["values"].index(row.fields[entry["label"]]) for row in rows])
+    return [Example(r.id, {"text": str(r.fields[entry["text"]]).strip()}, where=r.where) for r in rows], gold
+
+
+def judge_rewording(model: LanguageModel, plan: Path, data: Path, *, say: Callable[[str], None] = print) -> Rewording:
+    """What is lost when labels are said in words that training never used.
+
+    Args:
+        plan: `bundled/rewording.toml`.
+        data: folder that holds `p3/` and `index.json`.
+    """
+    settings = tomllib.loads(plan.read_text(encoding="utf-8"))
+    known: dict[str, dict[str, NDArray[np.bool_]]] = {}
+    new: dict[str, dict[str, NDArray[np.bool_]]] = {}
+    for entry in settings["sets"]:
+        examples, gold = _rows(entry, data, settings)
+        judged = [
+            judge_wording(model, entry["name"], entry["instruction"], tuple(labels), examples, gold)
+            for labels in (entry["known"], *entry["new"])
+        ]
+        right = [{m: j.predicted[m] == gold for m in ONE_TEXT} for j in judged]
+        known[entry["name"]] = right[0]
+        new[entry["name"]] = {m: np.stack([r[m] for r in right[1:]]) for m in ONE_TEXT}
+        told = (f"{m} {known[entry['name']][m].mean():.2f} -> {new[entry['name']][m].mean():.2f}" for m in ONE_TEXT[1:])
+        say(f"{entry['name']}: {'  '.join(told)}")
+    return Rewording(known, new)
+
+
+@dataclass(frozen=True)
+class Rewording:
+    """Which rows were right, by set and method.
+
+    Attributes:
+        known: under the wording that training used (n,).
+        new: under each of the others (W, n).
+    """
+
+    known: Mapping[str, Mapping[str, NDArray[np.bool_]]]
+    new: Mapping[str, Mapping[str, NDArray[np.bool_]]]
+
+    def summary(self, *, resamples: int = 1000) -> dict[str, Any]:
+        """Mean accuracies over sets, their loss with an interval, and the loss as a share of direct's.
+
+        Intervals are percentiles over resampled rows; known and new wordings share their rows.
+        """
+        random = np.random.default_rng(0)
+        rows = {
+            name: np.concatenate([np.arange(n)[None], random.integers(0, n, (resamples, n))])
+            for name, n in ((name, len(next(iter(methods.values())))) for name, methods in self.known.items())
+        }
+        out: dict[str, Any] = {"sets": {}, "methods": {}}
+        losses = {}
+        for method in ONE_TEXT[1:]:
+            known = np.mean([self.known[s][method][r].mean(1) for s, r in rows.items()], 0)
+            new = np.mean([self.new[s][method].mean(0)[r].mean(1) for s, r in rows.items()], 0)
+            losses[method] = known - new
+            low, high = np.percentile(losses[method][1:], (2.5, 97.5))
+            out["methods"][method] = {
+                "known": float(known[0]),
+                "new": float(new[0]),
+                "loss": float(known[0] - new[0]),
+                "interval": [float(low), float(high)],
+            }
+        low, high = np.percentile((losses["blend"] - losses["direct"] / 2)[1:], (2.5, 97.5))
+        out["blend_minus_half_of_direct"] = {
+            "difference": float(losses["blend"][0] - losses["direct"][0] / 2),
+            "interval": [float(low), float(high)],
+        }
+        for name in self.known:
+            out["sets"][name] = {
+                m: [float(self.known[name][m].mean()), *(float(x) for x in self.new[name][m].mean(1))]
+                for m in ONE_TEXT[1:]
+            }
+        return out
+
+
+def rewording_markdown(summary: Mapping[str, Any]) -> str:
+    """The figures of `Rewording.summary` as tables."""
+    methods = summary["methods"]
+    lines = ["| | " + " | ".join(methods) + " |", "|---|" + "---:|" * len(methods)]
+    for row, title in (("known", "accuracy, words of the training"), ("new", "accuracy, new words")):
+        lines.append(f"| {title} | " + " | ".join(f"{m[row]:.3f}" for m in methods.values()) + " |")
+    losses = [
+        f"{100 * m['loss']:.1f} ({100 * m['interval'][0]:.1f} to {100 * m['interval'][1]:.1f})"
+        for m in methods.values()
+    ]
+    lines.append("| loss in points | " + " | ".join(losses) + " |")
+    lines += ["", "| set: known / new .. | " + " | ".join(methods) + " |", "|---|" + "---:|" * len(methods)]
+    for name, values in summary["sets"].items():
+        cells = [" / ".join(f"{v:.2f}" for v in values[m]) for m in methods]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def judge_wording(
