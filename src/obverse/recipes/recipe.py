@@ -515,7 +515,7 @@ def _recipe(table: Table, stem: str) -> Recipe:
     similar = [part.direction == "similarity" for part in objectives if part.direction]
     if model.base and similar and any(similar) != (model.base == MINI_ENCODER):
         mend = f'It goes with base = "{MINI_ENCODER}".' if any(similar) else 'It goes with direction = "similarity".'
-        table.fault("objectives" if any(similar) else "model.base", "trains a sentence encoder", mend)
+        table.fault("objectives" if any(similar) else "model", "trains a sentence encoder", mend)
     if len(similar) > 1 and any(similar):
         table.fault("objectives", "are several, and a sentence encoder has one", "Keep one of them.")
     if table.has("token_budget") and table.has("lengths") and budget < lengths.given + lengths.said:
