@@ -55,9 +55,12 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/predict_speed.py --data $(DATA)
 
 bundled: .venv/train
-	$(BIN)/obverse train bundled/recipe.toml --data $(DATA) --output runs/bundled --resume
+	$(BIN)/obverse train bundled/similarity.toml --data $(DATA) --output runs/similarity --resume
+	$(BIN)/obverse train bundled/recipe.toml --data $(DATA) --output runs/bundled --resume \
+		--set model.encoder=runs/similarity/model
 	$(BIN)/python bundled/make_package.py --run runs/bundled --data $(DATA)
 	$(BIN)/python bundled/judge.py --data $(DATA)
+	$(BIN)/python bundled/judge.py --data $(DATA) --aside
 	$(BIN)/python bundled/card.py
 
 clean:
