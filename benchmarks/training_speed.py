@@ -18,8 +18,10 @@ of every step are compared: where they differ by more than TOLERANCE, nothing is
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -147,6 +149,7 @@ class Record:
             torch.cuda.reset_peak_memory_stats(self.device)
             self.found["gpu"] = torch.cuda.get_device_name(self.device)
             self.found["gpu_before"] = torch.cuda.memory_allocated(self.device)
+        gc.collect()  # what only waits to be collected, such as the file's copy of the weights, is not in it
         self.found["before"], self.found["private_before"] = memory()
         self._private = self.found["private_before"]
         self._done = threading.Event()
@@ -519,8 +522,9 @@ def largest_differences(everything: list[Found], of: Found) -> dict[str, float]:
     out = {}
     for key in ("loss", "likelihood", "unlikelihood", "norm"):
         pairs = [pair for curve in curves for pair in zip(curve[key], base[key], strict=True)]
-        out[key] = max(abs(a - b) for a, b in pairs)
-        out[f"{key}_relative"] = max(abs(a - b) / abs(b) for a, b in pairs)
+        gaps = [(abs(a - b), abs(b)) if math.isfinite(a) else (math.inf, 1.0) for a, b in pairs]
+        out[key] = max(gap for gap, _ in gaps)
+        out[f"{key}_relative"] = max(gap / size for gap, size in gaps)
     return out
 
 
@@ -613,9 +617,10 @@ def report(content: Found) -> str:
         f"Steps: {settings['steps']}, the first {settings['warmup']} not timed. Rounds: {settings['rounds']}, each in "
         "another order, each arm in a process of its own.",
         "",
-        "* `padded`: `Seq2SeqTrainer`, micro-batches of "
-        f"{settings['batch']} examples, right and wrong pairs in two forward passes, a",
-        f"  log-softmax over the whole logits, texts padded to {given} and {said} tokens. Its token ids are ready made.",
+        f"* `padded`: `Seq2SeqTrainer`, micro-batches of {settings['batch']} examples, right and wrong pairs in two "
+        "forward",
+        f"  passes, a log-softmax over the whole logits, texts padded to {given} and {said} tokens. Token ids are ready "
+        "made.",
         "* `dynamic`: the same, padded to the longest text of each pass.",
         "* `obverse`: `obverse.training.loop.train`, micro-batches of at most "
         f"{settings['token_budget']:,} padded tokens. It renders and",
@@ -642,8 +647,8 @@ def report(content: Found) -> str:
     lines += [
         "",
         "Medians of the rounds, in brackets the lowest and the highest.",
-        f"`positions a token`: positions that the network computes for each of an example's {tokens / draws:.0f} tokens.",
-        "`matrix share`: of the time taken, that of the linear layers' multiplications for those tokens alone, at the "
+        f"`positions a token`: positions computed for each of an example's {tokens / draws:.0f} tokens.",
+        "`matrix share`: of the time taken, that of the linear layers' multiplications for those tokens alone, at the",
         "rates below.",
         "`peak`: the most that was allocated on the GPU. `training` and `private`: less what was there before."
         if cuda
@@ -709,10 +714,10 @@ def main() -> int:
             for arm in (*ARMS[turn:], *ARMS[:turn]):
                 print(f"round {number + 1} of {arguments.rounds}: {arm:8}", end=" ", flush=True)
                 found = rounds[-1][arm] = run_child(arm, folder)
-                seconds = found["ends"][-1] - found["ends"][arguments.warmup - 1]
+                seconds, curve = found["ends"][-1] - found["ends"][arguments.warmup - 1], losses(found)
                 print(
                     f"{content['facts']['timed_draws'] / seconds:6.2f} examples/s, peak {found['peak'] / MIB:6,.0f} "
-                    f"MiB, {found['before'] / MIB:6,.0f} before, loss {losses(found)[0]:.5f} to {losses(found)[-1]:.5f}",
+                    f"MiB, {found['before'] / MIB:6,.0f} before, loss {curve[0]:.5f} to {curve[-1]:.5f}",
                     flush=True,
                 )
     everything = [found for each in rounds for found in each.values()]

@@ -38,6 +38,7 @@ from obverse.queries import Query
 from obverse.tasks.directions import shorten
 from obverse.tasks.mixture import Draw
 from obverse.training.adapters import merged_weights
+from obverse.training.sharding import is_sharded, whole
 
 TRUNCATIONS = ("fields", "reference")
 SINK = "<sink>"
@@ -93,6 +94,10 @@ class Row:
     objective: int
     prior: float = 0.0
     cut: int = 0
+
+
+SPARE = Row((0,), (0,), True, 0, 0, 0)
+"""The smallest row there is, for a pass whose loss counts nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,7 @@ class PairNetwork(nn.Module, ABC):
         tokenizer: of both.
         lengths: the most tokens of each side.
         truncation: `fields` or `reference`.
+        compiled: whether its body goes through torch.compile.
         sink: the number of the token `<sink>`, None where the vocabulary has none.
     """
 
@@ -187,7 +193,7 @@ class PairNetwork(nn.Module, ABC):
         fill = getattr(self.tokenizer, "pad_token_id", None)
         self._fill = 0 if fill is None else fill
         self._tokens = Tokens(self.tokenizer, remembered=_REMEMBERED)
-        self._compiled = compiled
+        self.compiled = compiled
         self.eval()
         self._check_lengths()
 
@@ -288,11 +294,11 @@ class PairNetwork(nn.Module, ABC):
         log_probs_M, sinks_M = said_log_probs(states_MD, targets_M, head, sink=self.sink if sink else None)
         width = max(1, *(len(row.said) for row in rows))
         mask_NT = torch.arange(width)[None] < torch.tensor([len(row.said) for row in rows])[:, None]
-        places_M = mask_NT.flatten().nonzero()[:, 0].to(device)
+        places_M = mask_NT.to(device).nonzero(as_tuple=True)
 
         def placed(values_M: Tensor) -> Tensor:
-            flat = torch.zeros(mask_NT.numel(), dtype=values_M.dtype, device=device)
-            return flat.index_put((places_M,), values_M).view(mask_NT.shape)
+            # Not flat and viewed in its shape: a view would lose the hook by which divided weights are gathered.
+            return torch.zeros(mask_NT.shape, dtype=values_M.dtype, device=device).index_put(places_M, values_M)
 
         return PairLogProbs(
             placed(log_probs_M), None if sinks_M is None else placed(sinks_M), mask_NT.to(device, torch.float32)
@@ -382,7 +388,7 @@ class Seq2SeqNetwork(PairNetwork):
             and config.decoder.model_type == "bert"
             and config.decoder._attn_implementation == "sdpa"
             and len(self.language_model.frame.start) == 1
-            and not self._compiled
+            and not self.compiled
         )
 
     def _check_lengths(self) -> None:
@@ -403,7 +409,7 @@ class Seq2SeqNetwork(PairNetwork):
     @cached_property
     def _body(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
         network = self.language_model.network
-        if self._compiled:
+        if self.compiled:
             return torch.compile(network.encode, dynamic=True), torch.compile(network.decode, dynamic=True)
         return network.encode, network.decode
 
@@ -447,7 +453,7 @@ class CausalNetwork(PairNetwork):
         def states(ids_NS: Tensor) -> Tensor:
             return network.run(ids_NS, None, keep=False)[0]
 
-        compiled: Callable[[Tensor], Tensor] = torch.compile(states, dynamic=True) if self._compiled else states
+        compiled: Callable[[Tensor], Tensor] = torch.compile(states, dynamic=True) if self.compiled else states
         return compiled
 
 
@@ -536,7 +542,9 @@ def fit_draw(
     return fitted
 
 
-def save_pretrained(network: PairNetwork, folder: str | Path, *, conventions: Conventions | None = None) -> Path:
+def save_pretrained(
+    network: PairNetwork, folder: str | Path, *, conventions: Conventions | None = None, writes: bool = True
+) -> Path:
     """Write the network as a folder that the transformers library and `load_model` read. Adapters are merged into it.
 
     The folder appears whole or not at all.
@@ -544,20 +552,24 @@ def save_pretrained(network: PairNetwork, folder: str | Path, *, conventions: Co
     Args:
         conventions: what `obverse.json` says, such as the directions and data sets it was trained on; None takes the
             language model's.
+        writes: whether this process is the one that writes. Where the weights are divided, all of them call.
 
     Raises:
         OutputError: the folder exists already, or cannot be written.
     """
     folder = Path(folder)
+    model: Any = network.model
+    weights = _weights(model, keep=writes) if writes or is_sharded(network) else {}
+    if not writes:
+        return folder
     if folder.exists() or folder.is_symlink():
         raise OutputError("exists already", where=str(folder), mend="Name a folder that does not exist yet.")
-    model: Any = network.model
     building: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         with _quiet():
-            model.save_pretrained(building, state_dict=_weights(model))
+            model.save_pretrained(building, state_dict=weights)
             network.tokenizer.save_pretrained(building)
         write_conventions(_without_prior(conventions or network.language_model.conventions), building)
         building.chmod(0o755)
@@ -651,9 +663,11 @@ def _check_room(side: str, length: int, marks: int, most: int | None, name: str)
         )
 
 
-def _weights(model: Any) -> dict[str, Tensor]:
-    """The state dict as the class reads it back."""
-    state = merged_weights(model)
+def _weights(model: Any, *, keep: bool) -> dict[str, Tensor]:
+    """The state dict as the class reads it back; of divided weights gathered from all processes, for those that keep."""
+    state = _gathered(model, merged_weights(model), keep=keep)
+    if not keep:
+        return {}
     if model.config.model_type == "encoder-decoder":
         # Loading by class name builds poolers that nothing here uses; zeros spare the reader a warning about them.
         with torch.device("meta"):
@@ -669,6 +683,15 @@ def _weights(model: Any) -> dict[str, Tensor]:
         if first.setdefault(place, owner) != owner:
             copies.setdefault(owner, tensor.clone())
     return {name: copies.get(model.all_tied_weights_keys.get(name, name), tensor) for name, tensor in state.items()}
+
+
+def _gathered(model: nn.Module, state: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """The state with divided weights in full; names of one parameter still share its memory."""
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(p), name) for name, p in model.named_parameters(remove_duplicate=False)}
+    owners = {name: owner if (owner := names.get(name, name)) in state else name for name in state}
+    found = whole({name: tensor for name, tensor in state.items() if owners[name] == name}, keep=keep)
+    return {name: found[owner] for name, owner in owners.items()} if keep else {}
 
 
 def _without_prior(conventions: Conventions) -> Conventions:
