@@ -21,6 +21,24 @@ from numpy.typing import NDArray
 from obverse.recipes.output_files import write_json, write_text
 
 RESAMPLES = 1000
+_HEAD = """# Objectives against each other, at small scale
+
+Does flipping generalise to label words that training never used, as arXiv 2210.02969 says for 3 and 11 billion
+parameters? The base is obverse-mini's with two decoder layers. Every arm sees the same 8,000 examples of seven data
+sets, under the same 36 instructions a kind of question and two wordings of the labels; only the objective differs.
+Judged on 200 rows of each set, all classes as options, under instructions that training never used, no calibration,
+options compared by the mean over their tokens. `benchmarks/replication/sets.toml` has sets and words.
+
+Columns: sets that were trained on, under the two known wordings and under new ones; sets that were not, but ask the
+same kind of question, likewise; sets whose kind of question was never asked, whose words are all new. Cells:
+macro-F1 with its 95 % interval over rows and, where there are several, seeds; accuracy.
+
+![macro-F1 by arm](replication.png)
+
+`python benchmarks/replication/run.py --data DATA --output OUT --arms ..`, then
+`python benchmarks/replication/report.py OUT/scores.jsonl --output docs/results`.
+
+"""
 GROUPS = {
     "trained sets, known words": lambda r: r["role"] == "trained" and r["wording"] == "known",
     "trained sets, new words": lambda r: r["role"] == "trained" and r["wording"] == "new",
@@ -200,7 +218,7 @@ def main() -> None:
     arms = read_scores(options.scores)
     summary, sets = summarize(arms), by_set(arms)
     write_json(options.output / "replication.json", {**summary, "sets": sets})
-    write_text(options.output / "replication_tables.md", markdown(summary, sets))
+    write_text(options.output / "replication.md", _HEAD + markdown(summary, sets))
     draw(summary, options.output / "replication.png")
     print(markdown(summary, sets))
 
