@@ -34,10 +34,11 @@ from obverse.tasks.symbols import SymbolPool, symbol_pools
 
 _HEAD = """# Symbol tuning, at small scale
 
-Accuracy in per cent on sets that no stage saw, four exemplars a class where they fit (those that did not are counted, over
-150 prompts), means over sets with 95 % intervals over rows. `untuned`: exemplars under natural labels with an instruction;
-`symbols`: 300 steps more, six of ten prompts under arbitrary symbols without instruction (arXiv 2305.08298); `longer`: 300
-steps more of the same as before. Base, direction and rates are those of `replication.md`.
+Accuracy in per cent on sets that no stage saw, four exemplars a class where they fit (those that did not are
+counted, over 150 prompts), means over sets with 95 % intervals over rows. Stages: `untuned`, exemplars under natural
+labels with an instruction; `symbols`, 300 steps more, six of ten prompts under arbitrary symbols without instruction
+(arXiv 2305.08298); `longer`, 300 steps more of the same as before. Base, direction and rates are those of
+`replication.md`.
 
 ![accuracy by setting](symbol_tuning.png)
 
