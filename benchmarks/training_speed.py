@@ -557,28 +557,26 @@ def machine() -> Found:
 
 
 def summarised(content: Found, rounds: list[dict[str, Found]]) -> dict[str, Found]:
-    """The figures of each arm, a list of rounds each: examples a second, MiB, and Obverse's times its speed."""
+    """The figures of each arm, one of each round: speed, memory, and both against Obverse's of the same round."""
     draws, warmup = content["facts"]["timed_draws"], content["settings"]["warmup"]
-    kinds = ("peak", "before"), ("private_peak", "private_before")
-    if content["device"] == "cuda":
-        kinds = (("gpu_peak", "gpu_before"),) * 2
-    summary = {}
+    on_gpu = "gpu_" if content["device"] == "cuda" else ""
+    private = on_gpu or "private_"
+    summary: dict[str, Found] = {}
     for arm in ARMS:
-        speed = [draws / (each[arm]["ends"][-1] - each[arm]["ends"][warmup - 1]) for each in rounds]
-        (peak, grown), (_, private) = (
-            (
-                [each[arm][most] / MIB for each in rounds],
-                [(each[arm][most] - each[arm][least]) / MIB for each in rounds],
-            )
-            for most, least in kinds
-        )
-        summary[arm] = {"examples_per_second": speed, "peak_mib": peak, "training_mib": grown, "private_mib": private}
+        found = [each[arm] for each in rounds]
+        summary[arm] = {
+            "examples_per_second": [draws / (f["ends"][-1] - f["ends"][warmup - 1]) for f in found],
+            "peak_mib": [f[f"{on_gpu}peak"] / MIB for f in found],
+            "training_mib": [(f[f"{on_gpu}peak"] - f[f"{on_gpu}before"]) / MIB for f in found],
+            "private_mib": [(f[f"{private}peak"] - f[f"{private}before"]) / MIB for f in found],
+        }
+    own = summary["obverse"]
     for arm in ARMS:
-        for name, (over, under) in {
-            "examples_per_second": ("obverse", arm), "training_mib": (arm, "obverse"), "private_mib": (arm, "obverse"),
-        }.items():  # fmt: skip
-            pairs = zip(summary[over][name], summary[under][name], strict=True)
-            summary[arm][f"obverse_times_{name}"] = [a / b for a, b in pairs]
+        one = summary[arm]
+        pairs = zip(own["examples_per_second"], one["examples_per_second"], strict=True)
+        one["obverse_is_faster"] = [a / b for a, b in pairs]
+        for key in ("training_mib", "private_mib"):
+            one[f"{key}_of_obverse"] = [a / b for a, b in zip(one[key], own[key], strict=True)]
     return summary
 
 
@@ -618,9 +616,8 @@ def report(content: Found) -> str:
         "another order, each arm in a process of its own.",
         "",
         f"* `padded`: `Seq2SeqTrainer`, micro-batches of {settings['batch']} examples, right and wrong pairs in two "
-        "forward",
-        f"  passes, a log-softmax over the whole logits, texts padded to {given} and {said} tokens. Token ids are ready "
-        "made.",
+        "forward passes,",
+        f"  a log-softmax over the whole logits, texts padded to {given} and {said} tokens. Token ids are ready made.",
         "* `dynamic`: the same, padded to the longest text of each pass.",
         "* `obverse`: `obverse.training.loop.train`, micro-batches of at most "
         f"{settings['token_budget']:,} padded tokens. It renders and",
@@ -635,12 +632,12 @@ def report(content: Found) -> str:
         cells = [
             arm,
             spread(found["examples_per_second"]),
-            f"{spread(found['obverse_times_examples_per_second'])} x",
+            f"{spread(found['obverse_is_faster'])} x",
             f"{facts['positions'][arm] / tokens:.2f}",
             f"{100 * share:.0f} %",
             f"{statistics.median(found['peak_mib']):,.0f}",
             spread(found["training_mib"], ",.0f"),
-            f"{statistics.median(found['obverse_times_training_mib']):.2f} x",
+            f"{statistics.median(found['training_mib_of_obverse']):.2f} x",
             spread(found["private_mib"], ",.0f"),
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -25,7 +25,7 @@ _HEAD = """# Objectives against each other, at small scale
 
 Does flipping generalise to label words that training never used, as arXiv 2210.02969 says for 3 and 11 billion
 parameters? The base is obverse-mini's with two decoder layers. Every arm sees the same 8,000 examples of seven data
-sets, under the same 30 or so instructions a kind of question and two wordings of the labels; only the objective differs.
+sets, under the same 30 instructions a kind of question and two wordings of the labels; only the objective differs.
 Judged on 200 rows of each set, all classes as options, under instructions that training never used, no calibration,
 options compared by the mean over their tokens. `benchmarks/replication/sets.toml` has sets and words.
 

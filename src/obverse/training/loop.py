@@ -4,7 +4,8 @@ Step s takes draws s*E to (s+1)*E - 1 of the mixture, divided among the processe
 (negatives, dropout, which draws see the prior) comes from streams named by seed, step and draw, so that a resumed run
 needs no random state, and any number of processes trains on the same pairs. Each term of the loss is divided by how
 many rows, tokens or groups the whole step has of it, counted before the first backward pass: how the step is cut into
-micro-batches and processes changes no number beyond rounding.
+micro-batches and processes changes no number beyond rounding. Nor does it where each process holds a share of the
+weights; there, all of them make equally many passes in a step, because each pass is a meeting.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from obverse.objectives.objectives import Objective, Pair
 from obverse.seeds import stream
 from obverse.tasks.mixture import Draw, Mixture
 from obverse.training.checkpoints import Keeper, TrainingState
-from obverse.training.network import PairNetwork, Row
+from obverse.training.network import SPARE, PairLogProbs, PairNetwork, Row
 from obverse.training.optimizers import OptimizerSettings, build_optimizer, is_amount, is_count, rate_factor
 from obverse.training.processes import Processes, join_processes
+from obverse.training.sharding import is_sharded, ready_to_score, shard, whole
 from obverse.training.watch import Watcher
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -72,6 +74,7 @@ class TrainingSettings:
         stop_after_s: save and return after so many seconds of this call; None never does.
         precision: `bf16` keeps weights in fp32 and multiplies in bf16; `auto` is bf16 on accelerators that have it.
         prior_share: the share of draws that see the prior, so that each direction also learns to stand alone.
+        sharded: divide weights, gradients and the optimizer's state among the processes; a single one holds them whole.
 
     Raises:
         RecipeError: a value is out of its range; all of them are named.
@@ -90,6 +93,7 @@ class TrainingSettings:
     stop_after_s: float | None = None
     precision: str = "auto"
     prior_share: float = 0.5
+    sharded: bool = False
 
     def __post_init__(self) -> None:
         faults = []
@@ -136,29 +140,38 @@ def train(
     evaluate: Callable[[], Evaluation] | None = None,
     prior: Prior | None = None,
     resume: bool = False,
+    device: torch.device | None = None,
 ) -> TrainingState:
     """Run the loop to its end, to early stopping, or until its time is up.
 
-    The network is left with the weights of the last step; those of the best evaluation lie in `output`.
+    The network is left with the weights of the last step; those of the best evaluation lie in `output`. It stays
+    divided where it was: `ready_to_score` then stands round asking it, and `save_pretrained` gathers it.
 
     Args:
         output: the run's folder; receives checkpoints.
         fingerprint: what of the recipe changes numbers; a run is only resumed under the same.
-        evaluate: called in the main process with the network in evaluation mode.
+        evaluate: called in the main process with the network in evaluation mode; in all of them where the network is
+            divided, and each must ask it the same.
         resume: go on from the folder's last checkpoint, if it has one.
+        device: where to compute; None for where the network lies. One that is to be divided may lie in main memory.
 
     Raises:
-        RecipeError: objectives or settings that do not fit the network.
+        RecipeError: objectives or settings that do not fit the network; it cannot be divided.
         Diverged: the loss is no number or has run away; the checkpoint from before is kept.
         Stopped: an interrupt or SIGTERM came; a checkpoint was written.
         OutputError: the folder holds another run or cannot be written.
     """
     _check(network, objectives)
     with denormals_flushed(), _Interruptions() as interruptions, contextlib.ExitStack() as stack:
-        processes = join_processes(next(network.parameters()).device)
-        _place(network, processes.device, settings)
-        processes.share_weights(network)
+        processes = join_processes(device or next(network.parameters()).device)
         told = watcher if processes.is_main else Watcher()
+        if settings.sharded and processes.count > 1:
+            shard(network, processes, in_bf16=_multiplies_in_bf16(settings, processes.device))
+        else:
+            if settings.sharded:
+                told.note("sharded: this is the only process, so it holds the whole model")
+            _place(network, processes.device, settings)
+            processes.share_weights(network)
         keeper = Keeper(
             output,
             keep_last=settings.keep_last,
@@ -248,7 +261,11 @@ def _evaluate(
     """Score, keep the weights if they are the best so far, and count the evaluations since the best."""
     network, processes = stepper.network, stepper.processes
     network.eval()
-    found = processes.on_main(evaluate)
+    if is_sharded(network):
+        with ready_to_score(network):
+            found = processes.gather(processes.together(evaluate))[0]
+    else:
+        found = processes.on_main(evaluate)
     processes.together(watcher.evaluated, state.step, found.scores, found.chosen)
     if state.best_score is None or found.chosen > state.best_score:
         state.best_score, state.best_step, state.evaluations_without_gain = found.chosen, state.step, 0
@@ -309,6 +326,7 @@ class _Stepper:
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._bf16 = _multiplies_in_bf16(settings, processes.device)
+        self._sharded = is_sharded(network)
         self._needs_sink = any(objective.needs_sink for objective in objectives)
 
     def step(self, state: TrainingState) -> _Taken:
@@ -321,9 +339,16 @@ class _Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         rows, cut = self.processes.together(self._rows, step)
         tokens = sum(len(row.given) + len(row.said) for row in rows)
-        told = self.processes.gather((self._counts(rows), tokens, cut))
-        totals = [_added(counts[o] for counts, _, _ in told) for o in range(len(self._objectives))]
-        shares = _added(self.processes.gather(self.processes.together(self._backward, step, rows, totals)))
+        batches = self.network.micro_batches(rows, token_budget=settings.token_budget) if rows else []
+        told = self.processes.gather((self._counts(rows), tokens, cut, len(batches)))
+        totals = [_added(counts[o] for counts, *_ in told) for o in range(len(self._objectives))]
+        if self._sharded:
+            # An error is not told to the others, who wait in the middle of a pass: this process has to end for that.
+            spare = max(passes for *_, passes in told) - len(batches)
+            mine = self._backward(step, batches, totals, spare=spare)
+        else:
+            mine = self.processes.together(self._backward, step, batches, totals)
+        shares = _added(self.processes.gather(mine))
         names = [f"{o.name}/{term}" for o, total in zip(self._objectives, totals, strict=True) for term in total]
         parts = {name: shares[name] for name in names}  # in the same order at every step
         loss = math.fsum(parts.values())
@@ -338,18 +363,19 @@ class _Stepper:
                 f"the loss is {loss:.3f}, and {_STREAK} steps in a row were over {_bound(history):.3f} "
                 f"({_TIMES:g} times its median before, and {_NATS:g} above)",
             )
-        self.processes.sum_gradients(self._trained)
+        if not self._sharded:  # those of divided weights are added up in each backward pass
+            self.processes.sum_gradients(self._trained)
         most = math.inf if settings.clip is None else settings.clip
-        norm = float(nn.utils.clip_grad_norm_(self._trained, most))
+        norm = float(whole({"norm": nn.utils.clip_grad_norm_(self._trained, most)})["norm"])
         if not math.isfinite(norm):
             raise self._diverged(step, f"the norm of the gradient is {norm}, at a loss of {loss:.3f}")
         self.optimizer.step()
         state.step += 1
         state.draws_seen += settings.examples_per_step
-        state.tokens_seen += sum(tokens for _, tokens, _ in told)
+        state.tokens_seen += sum(tokens for _, tokens, *_ in told)
         state.loss_history = history
         rate = settings.optimizer.rate * factor
-        return _Taken(parts, sum(tokens for _, tokens, _ in told), sum(cut for _, _, cut in told), norm, rate)
+        return _Taken(parts, sum(tokens for _, tokens, *_ in told), sum(cut for _, _, cut, _ in told), norm, rate)
 
     def _rows(self, step: int) -> tuple[list[Row], int]:
         """Every objective's rows of this process's draws at `step`, and how many tokens the lengths took away."""
@@ -394,10 +420,19 @@ class _Stepper:
             )
         return counts
 
-    def _backward(self, step: int, rows: Sequence[Row], totals: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """Add this process's part of the gradient up; its part of each term, by `objective/term`."""
+    def _backward(
+        self, step: int, batches: Sequence[list[Row]], totals: Sequence[Mapping[str, float]], *, spare: int = 0
+    ) -> dict[str, float]:
+        """Add this process's part of the gradient up; its part of each term, by `objective/term`.
+
+        Args:
+            spare: passes that count nothing, made after those of the micro-batches.
+        """
         try:
-            return self._accumulated(step, rows, totals)
+            shares = self._accumulated(step, batches, totals)
+            for _ in range(spare):
+                self._pass([SPARE]).log_probs_NT.sum().mul(0.0).backward()  # type: ignore[no-untyped-call]
+            return shares
         except torch.OutOfMemoryError:
             raise RecipeError(
                 f"the memory of {self.processes.device} does not hold a micro-batch of step {step + 1:,}",
@@ -405,14 +440,23 @@ class _Stepper:
                 mend=f"Lower it (it is {self._settings.token_budget:,}), or turn on gradient_checkpointing.",
             ) from None
 
-    def _accumulated(self, step: int, rows: Sequence[Row], totals: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    def _pass(self, batch: Sequence[Row]) -> PairLogProbs:
+        # Copies of weights in bf16 are not kept for a second use where the weights themselves are not kept, either.
+        with torch.autocast(
+            self.processes.device.type, dtype=torch.bfloat16, enabled=self._bf16, cache_enabled=not self._sharded
+        ):
+            answer: PairLogProbs = self.network(batch, sink=self._needs_sink)
+        return answer
+
+    def _accumulated(
+        self, step: int, batches: Sequence[list[Row]], totals: Sequence[Mapping[str, float]]
+    ) -> dict[str, float]:
         settings, device = self._settings, self.processes.device
         shares: dict[str, list[Tensor]] = {}
-        for k, batch in enumerate(self.network.micro_batches(rows, token_budget=settings.token_budget) if rows else []):
+        for k, batch in enumerate(batches):
             # Dropout depends on these names alone, so a resumed run repeats it.
             torch.manual_seed(stream(settings.seed, "dropout", step, self.processes.number, k).getrandbits(63))
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._bf16):
-                answer = self.network(batch, sink=self._needs_sink)
+            answer = self._pass(batch)
             loss = torch.zeros((), device=device)
             for o, objective in enumerate(self._objectives):
                 own = [n for n, row in enumerate(batch) if row.objective == o]
@@ -432,6 +476,8 @@ class _Stepper:
                         part = value / total
                         loss = loss + part
                         shares.setdefault(f"{objective.name}/{term}", []).append(part.detach())
+            if self._sharded and not loss.requires_grad:  # the others wait for its backward pass all the same
+                loss = answer.log_probs_NT.sum() * 0.0
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
         # One look at the device a step, for each look waits for it.

@@ -294,7 +294,7 @@ class PairNetwork(nn.Module, ABC):
         log_probs_M, sinks_M = said_log_probs(states_MD, targets_M, head, sink=self.sink if sink else None)
         width = max(1, *(len(row.said) for row in rows))
         mask_NT = torch.arange(width)[None] < torch.tensor([len(row.said) for row in rows])[:, None]
-        places_M = mask_NT.to(device).nonzero(as_tuple=True)
+        places_M = [place_M.to(device) for place_M in mask_NT.nonzero(as_tuple=True)]
 
         def placed(values_M: Tensor) -> Tensor:
             # Not flat and viewed in its shape: a view would lose the hook by which divided weights are gathered.

@@ -1,8 +1,8 @@
-"""Training in one process or in several, each with a copy of the network.
+"""Training in one process or in several, each with a copy of the network or with its share of it (`sharding`).
 
 A launcher (`accelerate launch`, `torchrun`) starts the processes and tells each its number; without one there is a
-single process, and nothing here needs accelerate. Gradients are added up once a step and not in each backward pass:
-processes may then have different numbers of micro-batches, or none, and the sum is that of one process.
+single process, and nothing here needs accelerate. Gradients of copies are added up once a step and not in each backward
+pass: processes may then have different numbers of micro-batches, or none, and the sum is that of one process.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def join_processes(device: torch.device) -> Processes:
     """Meet the other processes of this launch, if there are any.
 
     Args:
-        device: where the network lies. Of several processes with accelerators each has one of its own.
+        device: where to compute. Of several processes with accelerators each has one of its own.
 
     Raises:
         RecipeError: there are several and accelerate is not installed, or the launch asks for a sharded network.
@@ -125,8 +125,8 @@ def join_processes(device: torch.device) -> Processes:
             raise RecipeError(
                 f"the launch asks for {name}, which would divide the network among the processes",
                 where=variable,
-                mend="Launch without it: each process holds the whole network. For one that is too large, train "
-                "adapters (lora) or turn on gradient_checkpointing.",
+                mend="Launch without it. For a network that is too large for one device, write sharded = true "
+                "under [model].",
             )
     if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         return Processes(0, 1, device)
