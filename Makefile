@@ -14,7 +14,7 @@ help:
 	@echo "make demo     label the example texts with the bundled model: table, summary, picture"
 	@echo "make test     lint, types and all tests"
 	@echo "make check    lint and types only"
-	@echo "make bench    speed of predict against the machine's matrix rate"
+	@echo "make bench    speed of predict and of training, memory of training"
 	@echo "make bundled  train the bundled model again (hours on two cores)"
 
 .venv/core: pyproject.toml constraints.txt
@@ -53,6 +53,7 @@ test: check
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/predict_speed.py --data $(DATA)
+	$(BIN)/python benchmarks/training_speed.py --data $(DATA)
 
 bundled: .venv/train
 	$(BIN)/obverse train bundled/similarity.toml --data $(DATA) --output runs/similarity --resume

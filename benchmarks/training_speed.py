@@ -18,6 +18,8 @@ of every step are compared: where they differ by more than TOLERANCE, nothing is
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import importlib.metadata
 import json
@@ -27,6 +29,7 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -149,7 +152,7 @@ class Record:
             torch.cuda.reset_peak_memory_stats(self.device)
             self.found["gpu"] = torch.cuda.get_device_name(self.device)
             self.found["gpu_before"] = torch.cuda.memory_allocated(self.device)
-        gc.collect()  # what only waits to be collected, such as the file's copy of the weights, is not in it
+        give_back()
         self.found["before"], self.found["private_before"] = memory()
         self._private = self.found["private_before"]
         self._done = threading.Event()
@@ -173,6 +176,13 @@ class Record:
         if self.device.type == "cuda":
             self.found["gpu_peak"] = torch.cuda.max_memory_allocated(self.device)
         return {**self.found, "ends": [end - self.ends[0] for end in self.ends]}
+
+
+def give_back() -> None:
+    """Free what start-up has left and training would fill again; else it would be missing from what training takes."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # other libraries than glibc have no such function
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def memory() -> tuple[int, int]:
@@ -466,6 +476,7 @@ def token_mean(values: Any, labels: Any) -> Any:
 
 
 def read(folder: Path, name: str) -> Any:
+    """What a part has left in the folder."""
     return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -697,6 +708,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     settings = {key: value for key, value in vars(arguments).items() if key != "output"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the child and the folder go as well
     content: Found = {"machine": machine(), "given": own}
     rounds: list[dict[str, Found]] = []
     with tempfile.TemporaryDirectory() as temporary:
