@@ -35,7 +35,7 @@ _JUDGED = {
 _ASIDE = {
     "title": "sets that were kept aside",
     "plan": "aside.toml",
-    "note": "They were looked at once, with the weights that ship.",
+    "note": "No choice was made by them.",
     "flag": " --aside",
 }
 

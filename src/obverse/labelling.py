@@ -19,6 +19,7 @@ from obverse.models.base import Conventions, LanguageModel
 from obverse.queries import Likelihood, Query
 from obverse.scoring import calibration
 from obverse.scoring.scorers import NULL, PRIOR, Scorer
+from obverse.tasks.demonstrations import DemonstrationSet, InContext, as_target, in_context
 from obverse.tasks.directions import shorten
 from obverse.tasks.examples import Example
 from obverse.tasks.templates import Rendering, Template
@@ -32,11 +33,13 @@ class RowScores:
         terms: term -> one number an option.
         shortened: characters cut from its input to fit the window.
         lost: tokens that the `reference` truncation cut away, options together.
+        dropped: demonstrations that the window had no room for.
     """
 
     terms: Mapping[str, tuple[float, ...]]
     shortened: int = 0
     lost: int = 0
+    dropped: int = 0
 
 
 def make_scorer(
@@ -75,12 +78,22 @@ class Labeller:
 
     Args:
         remember: how many answers to content-free and input-free queries are kept between calls.
+        demonstrations: context of every query; where the window is too small for a row, as many as it has room for.
     """
 
-    def __init__(self, model: LanguageModel, scorer: Scorer, template: Template, *, remember: int = 4096) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        scorer: Scorer,
+        template: Template,
+        *,
+        remember: int = 4096,
+        demonstrations: DemonstrationSet | None = None,
+    ) -> None:
         self.model = model
         self.scorer = scorer
-        self.template = template
+        self.template = template if demonstrations is None else as_target(template)
+        self.demonstrations = demonstrations
         self._remember = remember
         self._known: OrderedDict[tuple[str, str], Likelihood] = OrderedDict()
 
@@ -97,8 +110,12 @@ class Labeller:
             TemplateError: an example does not render.
             WindowError: instruction and options alone do not fit the model's window.
         """
-        fitted = [self.fit(self.template.render(e), o, where=e.where) for e, o in zip(examples, options, strict=True)]
-        return self.score_renderings([f[0] for f in fitted], options, [f[1] for f in fitted], progress=progress)
+        shown = [self._in_context(self.template.render(e), o) for e, o in zip(examples, options, strict=True)]
+        fitted = [
+            self.fit(each.rendering, o, where=e.where) for each, e, o in zip(shown, examples, options, strict=True)
+        ]
+        rows = self.score_renderings([f[0] for f in fitted], options, [f[1] for f in fitted], progress=progress)
+        return [replace(row, dropped=each.dropped) for row, each in zip(rows, shown, strict=True)]
 
     def score_renderings(
         self,
@@ -170,15 +187,9 @@ class Labeller:
         limits = [limit for limit in (window.given, window.said, window.joint) if limit is not None]
         if not limits or self.model.conventions.truncation == "reference":
             return rendering, 0
-        directions = [t for t in self.scorer.terms if t not in (PRIOR, NULL)]
-        # A token is at least a byte of text, so a query of few bytes fits without being tokenised; 64 bytes stand for
-        # the format's own words, 32 for a slot's mark on both sides.
-        most = sum(_bytes(s.text) + 32 for s in rendering.segments) + max(map(_bytes, options)) + 64
-        if most <= min(limits):
-            return rendering, 0
         cut = 0
         for _ in range(40):
-            excess = max((self._excess(rendering, options, d) for d in directions), default=0)
+            excess = self._overrun(rendering, options)
             if excess <= 0:
                 return rendering, cut
             inputs = [s.text for s in rendering.segments if s.is_input]
@@ -195,6 +206,23 @@ class Labeller:
             where=where or None,
             mend="Shorten the instruction or the labels' descriptions, or take a model with a larger window.",
         )
+
+    def _in_context(self, rendering: Rendering, options: Sequence[str]) -> InContext:
+        if self.demonstrations is None:
+            return InContext(rendering, 0)
+        return in_context(rendering, self.demonstrations, fits=lambda each: self._overrun(each, options) <= 0)
+
+    def _overrun(self, rendering: Rendering, options: Sequence[str]) -> int:
+        """By how many tokens the longest query is over the window (0 or less: it fits)."""
+        window = self.model.window
+        limits = [limit for limit in (window.given, window.said, window.joint) if limit is not None]
+        # A token is at least a byte of text, so a query of few bytes fits without being tokenised; 64 bytes stand for
+        # the format's own words, 32 for a slot's mark on both sides.
+        most = sum(_bytes(s.text) + 32 for s in rendering.segments) + max(map(_bytes, options)) + 64
+        if not limits or most + _bytes(rendering.context) <= min(limits):
+            return 0
+        directions = [t for t in self.scorer.terms if t not in (PRIOR, NULL)]
+        return max((self._excess(rendering, options, d) for d in directions), default=0)
 
     def _excess(self, rendering: Rendering, options: Sequence[str], term: str) -> int:
         """By how many tokens the longest query of a term is over the window (0 or less: it fits)."""
@@ -214,7 +242,8 @@ class Labeller:
     def content_free(self, example: Example, options: Sequence[str], *, of_logs: bool = False) -> NDArray[np.float64]:
         """The contextual bias of each option: `example`'s instruction over content-free inputs."""
         rendering = self.template.render(example)
-        renderings = [rendering.with_inputs(text) for text in calibration.CONTENT_FREE]
+        blank = [rendering.with_inputs(text) for text in calibration.CONTENT_FREE]
+        renderings = [self._in_context(each, options).rendering for each in blank]
         rows = self.score_renderings(renderings, [tuple(options)] * len(renderings))
         return calibration.bias(np.stack([self.scorer.log_probabilities(row.terms) for row in rows]), of_logs=of_logs)
 
@@ -231,8 +260,9 @@ class Labeller:
             MethodError: options whose said sides differ (cannot happen in the flipped direction).
         """
         scorer = Scorer("flipped", slots=self.scorer.slots)
-        flipped = Labeller(self.model, scorer, self.template)
-        rendering, _ = flipped.fit(self.template.render(example), options, where=example.where)
+        flipped = Labeller(self.model, scorer, self.template, demonstrations=self.demonstrations)
+        shown = flipped._in_context(self.template.render(example), options)
+        rendering, _ = flipped.fit(shown.rendering, options, where=example.where)
         answers = self.model.log_likelihoods(scorer.ask(rendering, options, "flipped"), pieces=True)
         pieces = answers[0].pieces
         if any(a.pieces != pieces for a in answers):

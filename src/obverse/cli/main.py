@@ -12,6 +12,8 @@ import typer
 from obverse import __version__
 from obverse.cli.check import check_command
 from obverse.cli.convert import convert_command, export_command
+from obverse.cli.demos import demos_build_command, demos_show_command
+from obverse.cli.guess import guess_command
 from obverse.cli.leaks import leaks_command
 from obverse.cli.list import list_command
 from obverse.cli.predict import predict_command
@@ -70,6 +72,7 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
 
 
 app.command("predict", no_args_is_help=True)(_told(predict_command))
+app.command("guess", no_args_is_help=True)(_told(guess_command))
 app.command("list")(_told(list_command))
 app.command("show", no_args_is_help=True)(_told(show_command))
 app.command("check")(_told(check_command))
@@ -77,6 +80,16 @@ app.command("leaks", no_args_is_help=True)(_told(leaks_command))
 app.command("convert", no_args_is_help=True)(_told(convert_command))
 app.command("export", no_args_is_help=True)(_told(export_command))
 app.command("train", no_args_is_help=True)(_told(train_command))
+
+demos = typer.Typer(
+    name="demos",
+    help="Demonstrations of other tasks, for predict --demos.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+demos.command("build")(_told(demos_build_command))
+demos.command("show")(_told(demos_show_command))
+app.add_typer(demos)
 
 
 def main() -> None:

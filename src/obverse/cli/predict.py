@@ -44,6 +44,12 @@ def predict_command(
     text: Annotated[
         list[str] | None, typer.Option("--text", "-t", help="Column that holds the text; may be given several times.")
     ] = None,
+    demos: Annotated[
+        str | None,
+        typer.Option(
+            help="Demonstrations of other tasks in front of each prompt: default, or a .toml or .json file.",
+        ),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Which table of a task file. Default: test, else validation, else the only one.")
     ] = None,
@@ -156,6 +162,7 @@ def predict_command(
         overwrite=overwrite,
         picture=picture,
         split=split,
+        demos=demos,
     )
     if explain_row is not None:
         explanation = explain(settings, explain_row)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from obverse.errors import ModelError
+from obverse.models.generation import Generated
 from obverse.queries import Likelihood, Query
 
 Progress = Callable[[int], None]
-"""Called with the number of queries just answered."""
+"""Called with the number of queries (or prompts) just answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,63 @@ class LanguageModel(ABC):
     @abstractmethod
     def digest(self) -> str:
         """A short hash of weights and conventions: equal for models that give equal answers."""
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        most_tokens: int,
+        stop: Sequence[str] = (),
+        begin_with: str = "",
+        progress: Progress | None = None,
+    ) -> list[Generated]:
+        """What the model says after each prompt when it always takes the likeliest token, in the order asked.
+
+        Texts do not depend on how prompts are batched or ordered. A prompt is read as it is, as the given side of a
+        query is; a space at its end stays where it is. Special tokens are never said, but for the end of sequence.
+
+        Args:
+            prompts: any number, mixed lengths, repetitions allowed (each distinct prompt is computed once).
+            most_tokens: as many are generated at most, and no more than the window has room for behind the prompt.
+            stop: texts that end the answer, which is cut before the first of them.
+            begin_with: text that every answer is made to begin with; neither returned nor counted. White space at its
+                end is read as it stands in front of a word.
+            progress: called as prompts are answered.
+
+        Raises:
+            ModelError: this model cannot generate, or the limits make no sense.
+            WindowError: a prompt does not fit the window, and the truncation is not `reference`.
+        """
+        found = self.candidates(
+            prompts, count=1, most_tokens=most_tokens, stop=stop, begin_with=begin_with, progress=progress
+        )
+        return [candidates[0] for candidates in found]
+
+    def candidates(
+        self,
+        prompts: Sequence[str],
+        *,
+        count: int,
+        most_tokens: int,
+        stop: Sequence[str] = (),
+        begin_with: str = "",
+        beams: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[list[Generated]]:
+        """Several different texts for each prompt by beam search, the most nats a token first.
+
+        Args:
+            prompts, most_tokens, stop, begin_with, progress: as in `generate`.
+            count: how many texts; fewer come back where the search ends on fewer.
+            beams: places of the beam; None takes `count`.
+
+        Raises:
+            ModelError, WindowError: as `generate`.
+        """
+        raise ModelError(
+            f"{self.name} cannot generate text: it is of the family {self.family}",
+            mend="Take an encoder-decoder or a causal model.",
+        )
 
     def similarities(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> list[list[float]]:
         """Cosine similarity of each text and its options, for models that carry a sentence encoder.

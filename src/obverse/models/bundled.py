@@ -18,6 +18,7 @@ import numpy as np
 
 from obverse.errors import ModelError, OutputError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
+from obverse.models.generation import Generated
 from obverse.models.sentence_encoder import sentence_vectors
 from obverse.queries import Likelihood, Query
 
@@ -70,6 +71,27 @@ class BundledModel(LanguageModel):
         self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
     ) -> list[Likelihood]:
         return self._language_model.log_likelihoods(queries, progress=progress, pieces=pieces)
+
+    def candidates(
+        self,
+        prompts: Sequence[str],
+        *,
+        count: int,
+        most_tokens: int,
+        stop: Sequence[str] = (),
+        begin_with: str = "",
+        beams: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[list[Generated]]:
+        return self._language_model.candidates(
+            prompts,
+            count=count,
+            most_tokens=most_tokens,
+            stop=stop,
+            begin_with=begin_with,
+            beams=beams,
+            progress=progress,
+        )
 
     def encode(self, query: Query) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The token ids of both sides, special tokens included."""
@@ -129,7 +151,8 @@ def pack(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    trained = dict(model.state_dict())
+    # Loading by class name builds poolers, which nothing uses.
+    trained = {name: tensor for name, tensor in model.state_dict().items() if ".pooler." not in name}
     # The one embedding table appears under three names.
     for copy in ("decoder.bert.embeddings.word_embeddings.weight", "decoder.cls.predictions.decoder.weight"):
         trained.pop(copy, None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, pairwise
 from math import fsum
 from typing import Any
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
-from obverse.models.forward import cache_rows, padded, target_log_probs, weights_digest
+from obverse.models.forward import cache_rows, end_tokens, likeliest, padded, target_log_probs, weights_digest
+from obverse.models.generation import Generated, Limits, Saying, check_count, search
 from obverse.models.plan import Shared, batches, blocks, common_prefix, share
 from obverse.models.tokens import Tokens, surely_within
 from obverse.queries import Likelihood, Query
@@ -97,6 +98,56 @@ class CausalModel(LanguageModel):
                 self._answer(block, answers, progress, pieces)
         return [answer for answer in answers if answer is not None]
 
+    def candidates(
+        self,
+        prompts: Sequence[str],
+        *,
+        count: int,
+        most_tokens: int,
+        stop: Sequence[str] = (),
+        begin_with: str = "",
+        beams: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[list[Generated]]:
+        width = check_count(count, beams)
+        Limits(most_tokens, stop=stop)
+        places: dict[str, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            places.setdefault(prompt + begin_with, []).append(place)
+        texts = list(places)
+        ids_of = self._tokens.begun if begin_with else self._tokens.passing
+        ends = end_tokens(self.model, self.tokenizer)
+        # Rows of one length and with as much room go together: no position of theirs is padding.
+        alike: dict[tuple[int, int], list[tuple[tuple[int, ...], str]]] = {}
+        for text, ids in zip(texts, ids_of(texts), strict=True):
+            read, room = self._prompt(text, ids, most_tokens)
+            alike.setdefault((len(read), room), []).append((read, text))
+        answers: list[list[Generated]] = [[] for _ in prompts]
+        with torch.inference_mode():
+            stem, skipped = self._stem([read for rows in alike.values() for read, _ in rows])
+            unsaid = [i for i in self._tokens.unsaid(self._network.vocabulary) if i not in ends]
+            unsaid_M = torch.tensor(unsaid, dtype=torch.long, device=self.device)
+            for (length, room), rows in sorted(alike.items(), reverse=True):
+                limits = Limits(room, ends, stop)
+                at_once = max(1, self._budget // (width * (length - skipped)))
+                for start in range(0, len(rows), at_once):
+                    some = rows[start : start + at_once]
+                    ids_BS, _ = padded([read[skipped:] for read, _ in some], self._fill, self.device)
+                    opened = _Going(self._network, ids_BS, self._grown(stem, len(some)), unsaid_M)
+                    found = search(
+                        opened,
+                        len(some),
+                        beams=width,
+                        limits=limits,
+                        text_of=partial(self._text_behind, [read for read, _ in some]),
+                    )
+                    for (_, text), candidates in zip(some, found, strict=True):
+                        for place in places[text]:
+                            answers[place] = candidates[:count]
+                    if progress is not None:
+                        progress(sum(len(places[text]) for _, text in some))
+        return answers
+
     def encode(self, query: Query) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids of a query: what is read first (a BOS included), and what is scored.
 
@@ -142,6 +193,35 @@ class CausalModel(LanguageModel):
     @cached_property
     def _network(self) -> Network:
         return Network(self.model, self.device)
+
+    def _text_behind(self, prompts: Sequence[tuple[int, ...]], row: int, ids: Sequence[int]) -> str:
+        # The prompt's last token is decoded along, or a tokenizer may take the space behind it for the text's edge.
+        return self._tokens.text(ids, behind=prompts[row][-1:])
+
+    def _prompt(self, text: str, ids: tuple[int, ...], most_tokens: int) -> tuple[tuple[int, ...], int]:
+        """What is read of a prompt, and how many tokens may follow."""
+        limit = self.window.joint
+        room = most_tokens
+        if limit is not None:
+            taken = len(ids) if ids or self._bos else 1
+            if taken >= limit or (taken + room > limit and self.conventions.truncation == "reference"):
+                # Cut on its right, as a query is, so that what may be said fits.
+                ids = ids[: max(0, limit - room)]
+                if self.conventions.truncation != "reference" or not ids:
+                    raise WindowError(
+                        f"a prompt has {taken} tokens, and {self.name} reads and says at most {limit} together",
+                        where=f"prompt that begins {text[:60]!r}",
+                        mend="Shorten the text, or choose a model with a larger window.",
+                    )
+                taken = len(ids)
+            room = min(room, limit - taken)
+        read = (*self._bos, *ids) if ids else self._opening
+        if not read:
+            raise ModelError(
+                f"{self.name} has neither a BOS nor an EOS token, so it cannot begin without a prompt",
+                mend="Give it at least one word to begin with.",
+            )
+        return read, room
 
     def _refuse_overlong(self, groups: Sequence[Shared]) -> None:
         """Find queries that do not fit before any work is done."""
@@ -306,6 +386,35 @@ class CausalModel(LanguageModel):
         for ids in targets:
             ends.append(ends[-1] + len(ids))
         return [log_probs[low:high] for low, high in pairwise(ends)]
+
+
+class _Going(Saying):
+    """Rows of one length that are being gone on with.
+
+    Args:
+        ids_BS: the rows, but for what stands in the cache at first.
+        cache: keys and values of what was read before, or None. A network that cannot go on from one reads its rows
+            again and again.
+        unsaid: tokens that may not be said.
+    """
+
+    def __init__(self, network: Network, ids_BS: Tensor, cache: Any, unsaid: Tensor) -> None:
+        self._network = network
+        self._ids_BS = ids_BS
+        self._unsaid = unsaid
+        states_BSD, self._cache = network.run(ids_BS, cache, keep=network.shares)
+        self._state_BD = states_BSD[:, -1]
+
+    def best(self, most: int) -> list[list[tuple[int, float]]]:
+        return likeliest(self._network.head, self._state_BD, most, self._unsaid)
+
+    def extended(self, rows: Sequence[int], tokens: Sequence[int]) -> Saying:
+        index_B = torch.tensor(rows, device=self._ids_BS.device)
+        fresh_B1 = torch.tensor(tokens, device=self._ids_BS.device)[:, None]
+        if self._network.shares:
+            return _Going(self._network, fresh_B1, cache_rows(self._cache, index_B), self._unsaid)
+        whole_BS = torch.cat([self._ids_BS[index_B], fresh_B1], dim=1)
+        return _Going(self._network, whole_BS, None, self._unsaid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
+from obverse.models.generation import Generated, Limits, Saying, check_count, search
 from obverse.queries import Likelihood, Query
 
 VOCABULARY = 1000
@@ -30,6 +31,9 @@ class CountingModel(LanguageModel):
     which is add-one smoothing over a vocabulary of 1,000 words. There is no end-of-sequence token, and white space
     has no weight of its own. Given "good film", the said text "good" has P = 2 / 1002, "bad" has 1 / 1002, and
     "bad bad" has 1/1002 * 2/1003.
+
+    It generates words it has read, for it knows no others by name, spelled as they stood there first; of two that are
+    equally likely the one that was read earlier. Where nothing was read it says nothing.
     """
 
     family = "counting"
@@ -55,6 +59,35 @@ class CountingModel(LanguageModel):
             progress(len(out) - reported)
         return out
 
+    def candidates(
+        self,
+        prompts: Sequence[str],
+        *,
+        count: int,
+        most_tokens: int,
+        stop: Sequence[str] = (),
+        begin_with: str = "",
+        beams: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[list[Generated]]:
+        width = check_count(count, beams)
+        limits = Limits(most_tokens, stop=stop)
+        out = []
+        for prompt in prompts:
+            words = f"{prompt} {begin_with}".split()
+            spellings = {word.casefold(): word for word in reversed(words)}
+            known = list(dict.fromkeys(word.casefold() for word in words))
+            counts = Counter(word.casefold() for word in words)
+            opened = _Repeating([tuple(counts[word] for word in known)], len(words))
+
+            def text_of(_: int, ids: Sequence[int], names: Sequence[str] = tuple(spellings[w] for w in known)) -> str:
+                return " ".join(names[i] for i in ids)
+
+            out.append(search(opened, 1, beams=width, limits=limits, text_of=text_of)[0][:count])
+            if progress is not None:
+                progress(1)
+        return out
+
     def pieces(self, query: Query) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return tuple(query.given.split()), tuple(query.said.split())
 
@@ -63,6 +96,29 @@ class CountingModel(LanguageModel):
 
     def digest(self) -> str:
         return hashlib.sha256(f"counting {VOCABULARY} {ALPHA}".encode()).hexdigest()[:16]
+
+
+class _Repeating(Saying):
+    """Words being repeated: how often each was read or said in each row; all rows are equally long."""
+
+    def __init__(self, counts: Sequence[tuple[int, ...]], read: int) -> None:
+        self._counts = counts
+        self._read = read
+
+    def best(self, most: int) -> list[list[tuple[int, float]]]:
+        total = self._read + ALPHA * VOCABULARY
+        out = []
+        for counts in self._counts:
+            order = sorted(range(len(counts)), key=lambda i: -counts[i])[:most]
+            out.append([(i, math.log((counts[i] + ALPHA) / total)) for i in order])
+        return out
+
+    def extended(self, rows: Sequence[int], tokens: Sequence[int]) -> Saying:
+        grown = []
+        for row, token in zip(rows, tokens, strict=True):
+            counts = self._counts[row]
+            grown.append((*counts[:token], counts[token] + 1, *counts[token + 1 :]))
+        return _Repeating(grown, self._read + 1)
 
 
 @lru_cache(maxsize=1024)

@@ -66,6 +66,40 @@ def target_log_probs(
     return torch.cat(pieces).tolist() if pieces else []
 
 
+def likeliest(
+    head: Callable[[Tensor], Tensor], states_BD: Tensor, most: int, unsaid: Tensor
+) -> list[list[tuple[int, float]]]:
+    """The tokens that are likeliest to follow each state and their log-probabilities, the likeliest first.
+
+    Args:
+        head: states (B, D) -> logits (B, V).
+        states_BD: the state of the last token of each row.
+        most: how many a row; fewer come back where no more may be said.
+        unsaid: numbers of tokens that may not be said. The others' probabilities stay as they are.
+    """
+    log_probs_BV = torch.log_softmax(head(states_BD).float(), dim=-1)
+    log_probs_BV.index_fill_(1, unsaid, -torch.inf)
+    nats_BM, tokens_BM = log_probs_BV.topk(min(most, log_probs_BV.shape[1]), dim=-1)
+    return [
+        # Equal ones by number, so that the choice between them is the same on every machine.
+        sorted(((i, n) for i, n in zip(ids, nats, strict=True) if n > -torch.inf), key=lambda pair: (-pair[1], pair[0]))
+        for ids, nats in zip(tokens_BM.tolist(), nats_BM.tolist(), strict=True)
+    ]
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a sequence by the configurations or the tokenizer."""
+    config = model.config
+    values = [
+        getattr(config, "eos_token_id", None),
+        getattr(getattr(model, "generation_config", None), "eos_token_id", None),
+        getattr(tokenizer, "eos_token_id", None),
+    ]
+    return frozenset(
+        i for value in values if value is not None for i in (value if isinstance(value, list) else [value])
+    )
+
+
 def cache_rows(cache: Any, index_B: Tensor) -> Any:
     """A new DynamicCache that holds the chosen rows; the old one stays as it was."""
     # Layers replace their tensors and never write into them, so a shallow copy is enough.

@@ -23,7 +23,8 @@ from torch import Tensor
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
 from obverse.models.conventions import EOS_PRESETS
-from obverse.models.forward import cache_rows, padded, target_log_probs, weights_digest
+from obverse.models.forward import cache_rows, end_tokens, likeliest, padded, target_log_probs, weights_digest
+from obverse.models.generation import Generated, Limits, Saying, check_count, search
 from obverse.models.plan import Shared, batches, blocks, share
 from obverse.models.tokens import Tokens, surely_within
 from obverse.queries import Likelihood, Query
@@ -110,6 +111,49 @@ class Seq2SeqModel(LanguageModel):
                 self._answer(block, answers, progress, pieces)
         return [answer for answer in answers if answer is not None]
 
+    def candidates(
+        self,
+        prompts: Sequence[str],
+        *,
+        count: int,
+        most_tokens: int,
+        stop: Sequence[str] = (),
+        begin_with: str = "",
+        beams: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[list[Generated]]:
+        width = check_count(count, beams)
+        places: dict[tuple[str, str], list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            places.setdefault(self._sides(Query(prompt, begin_with)), []).append(place)
+        asked = list(places)
+        read = self._tokens.passing(given for given, _ in asked)
+        begun = self._tokens.begun(said for _, said in asked)
+        given = [self._given_row(text, ids)[0] for (text, _), ids in zip(asked, read, strict=True)]
+        ends = end_tokens(self.model, self.tokenizer) | {self._frame.end}
+        limits = [self._limits(said, ids, most_tokens, stop, ends) for (_, said), ids in zip(asked, begun, strict=True)]
+        answers: list[list[Generated]] = [[] for _ in prompts]
+        with torch.inference_mode():
+            # White space that joins the said side (`lm-eval`) can make beginnings differ, and their lengths with them.
+            for start in dict.fromkeys(begun):
+                alike = [i for i, ids in enumerate(begun) if ids == start]
+                for batch in batches([len(given[i]) for i in alike], max(1, self._budget // width)):
+                    chosen = [alike[i] for i in batch]
+                    opened = self._opened([given[i] for i in chosen], start, ends)
+                    found = search(
+                        opened,
+                        len(chosen),
+                        beams=width,
+                        limits=limits[chosen[0]],
+                        text_of=lambda _, ids: self._tokens.text(ids),
+                    )
+                    for i, texts in zip(chosen, found, strict=True):
+                        for place in places[asked[i]]:
+                            answers[place] = texts[:count]
+                    if progress is not None:
+                        progress(sum(len(places[asked[i]]) for i in chosen))
+        return answers
+
     def encode(self, query: Query) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids of a query: what the encoder reads, and what is scored of the said side.
 
@@ -166,6 +210,41 @@ class Seq2SeqModel(LanguageModel):
             return query.given, query.said.lstrip()
         given = query.given.rstrip()
         return given, query.given[len(given) :] + query.said
+
+    def _limits(
+        self, said: str, begun: tuple[int, ...], most_tokens: int, stop: Sequence[str], ends: frozenset[int]
+    ) -> Limits:
+        """The limits of what is said behind a beginning, which leaves less room in the window."""
+        if self.window.said is not None and len(begun) >= self.window.said:
+            raise WindowError(
+                f"what the answers begin with has {len(begun)} tokens, and {self.name} says at most {self.window.said}",
+                where=f"beginning {said[:60]!r}",
+                mend="Shorten it, or choose a model with a larger window.",
+            )
+        room = most_tokens if self.window.said is None else min(most_tokens, self.window.said - len(begun))
+        return Limits(room, ends, stop)
+
+    def _opened(self, given: Sequence[tuple[int, ...]], begun: tuple[int, ...], ends: frozenset[int]) -> _Decoding:
+        """Contexts read, and the beginning said."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        hidden_BGD, mask_BG = self._encode_rows(given)
+        ids_BS = torch.tensor([(*self._frame.start, *begun)] * len(given), device=self.device)
+        cache = None
+        if self._network.shares:
+            config = self._network.decoder_config
+            cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        vocabulary = self._network.vocabulary
+        unsaid = [i for i in self._tokens.unsaid(vocabulary) if i not in ends]
+        return _Decoding(
+            self._network,
+            hidden_BGD,
+            mask_BG,
+            ids_BS,
+            list(range(len(given))),
+            cache,
+            torch.tensor(unsaid, dtype=torch.long, device=self.device),
+        )
 
     def _given_row(self, text: str, ids: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
         kept = self._fitting("given", text, ids, self.window.given)
@@ -319,6 +398,63 @@ class Seq2SeqModel(LanguageModel):
             ends.append(ends[-1] + len(ids))
         for row, (low, high) in zip(rows, pairwise(ends), strict=True):
             scored[row].extend(log_probs[low:high])
+
+
+class _Decoding(Saying):
+    """Rows that the decoder is saying, each after its own context.
+
+    Args:
+        hidden_BGD: the encoder's states of every context.
+        mask_BG: their mask, or None.
+        ids_BS: what each row says so far.
+        owners: each row's context.
+        cache: keys and values of all that was said before the last token; None where the decoder cannot go on from one,
+            and reads the whole row again. It grows by what is not in it yet.
+        unsaid: tokens that may not be said.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        hidden_BGD: Tensor,
+        mask_BG: Tensor | None,
+        ids_BS: Tensor,
+        owners: list[int],
+        cache: Any,
+        unsaid: Tensor,
+    ) -> None:
+        self._network = network
+        self._hidden_BGD = hidden_BGD
+        self._mask_BG = mask_BG
+        self._ids_BS = ids_BS
+        self._owners = owners
+        self._cache = cache
+        self._unsaid = unsaid
+        index_B = torch.tensor(owners, device=ids_BS.device)
+        said = 0 if cache is None else cache.get_seq_length()
+        # With a cache only the shape of the states is looked at from the second token on.
+        states_BGD = hidden_BGD[:1].expand(len(owners), -1, -1) if said else hidden_BGD[index_B]
+        mask = None if mask_BG is None else mask_BG[index_B]
+        self._state_BD = network.decode(ids_BS[:, said:], states_BGD, mask, cache)[:, -1]
+
+    def best(self, most: int) -> list[list[tuple[int, float]]]:
+        return likeliest(self._network.head, self._state_BD, most, self._unsaid)
+
+    def extended(self, rows: Sequence[int], tokens: Sequence[int]) -> Saying:
+        from transformers import EncoderDecoderCache
+
+        index_B = torch.tensor(rows, device=self._ids_BS.device)
+        fresh_B1 = torch.tensor(tokens, device=self._ids_BS.device)[:, None]
+        owners = [self._owners[row] for row in rows]
+        cache = self._cache
+        if cache is not None:
+            # Rows of one context have the same keys and values across: while the contexts stay, so do they.
+            across = cache.cross_attention_cache
+            if owners != self._owners:
+                across = cache_rows(across, index_B)
+            cache = EncoderDecoderCache(cache_rows(cache.self_attention_cache, index_B), across)
+        ids_BS = torch.cat([self._ids_BS[index_B], fresh_B1], dim=1)
+        return _Decoding(self._network, self._hidden_BGD, self._mask_BG, ids_BS, owners, cache, self._unsaid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,41 @@ class Tokens:
         texts = list(texts)
         return list(map(tuple, _tokenise(self.tokenizer, texts)))
 
+    def begun(self, texts: Iterable[str]) -> list[tuple[int, ...]]:
+        """The ids of texts that a word is to follow.
+
+        They are `passing`'s where a text does not end in white space. Such an end is often one token with the word
+        behind it, or other tokens than without one: what counts is how it reads in front of a word.
+        """
+        texts = list(texts)
+        spaced = [text != text.rstrip() for text in texts]
+        read = self.passing(f"{text}a" if space else text for text, space in zip(texts, spaced, strict=True))
+        return [ids[:-1] if space else ids for ids, space in zip(read, spaced, strict=True)]
+
+    def text(self, ids: Sequence[int], *, behind: Sequence[int] = ()) -> str:
+        """The text of tokens, special ones left out.
+
+        Args:
+            behind: tokens in front of them, whose text is not returned. With it the space in front of a first word is
+                seen, which some tokenizers drop at the start of a text.
+        """
+        if not behind:
+            return self._decoded(ids)
+        before = self._decoded(behind)
+        whole = self._decoded([*behind, *ids])
+        return whole[len(before) :] if whole.startswith(before) else self._decoded(ids)
+
+    def unsaid(self, vocabulary: int) -> tuple[int, ...]:
+        """Special tokens, and numbers that no token has, of `vocabulary` numbers."""
+        known = set(self.tokenizer.get_vocab().values())
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        special = {i for i, token in added.items() if token.special} | set(self.tokenizer.all_special_ids)
+        return tuple(i for i in range(vocabulary) if i in special or i not in known)
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
     def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
         """The text of each token as the tokenizer shows it."""
         return tuple(self.tokenizer.convert_ids_to_tokens(list(ids)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Counts:
     empty: int = 0
     ties: int = 0
     below: int = 0
+    dropped: Counter[int] = field(default_factory=Counter)
 
 
 class Decider:
@@ -137,6 +139,7 @@ class Decider:
         prediction = decide(log_p, min_confidence=self._settings.min_confidence)
         self.counts.shortened += bool(record.get("shortened"))
         self.counts.lost += int(record.get("lost", 0))
+        self.counts.dropped[int(record.get("dropped", 0))] += 1
         self.counts.ties += prediction.tie
         self.counts.below += prediction.index is None
         padded = prediction.probabilities + (0.0,) * (self.tally.classes - len(prediction.probabilities))
@@ -175,5 +178,19 @@ class Decider:
             length_rule="+".join(rules) or None,
             calibration=" + ".join(parts) or None,
             instruction=words,
-            notes=[*notes, *self.notes, *lost],
+            notes=[*notes, *self.notes, *self._demonstrations(), *lost],
         )
+
+    def _demonstrations(self) -> list[str]:
+        """What stood in front of the prompts, and for how many the window was too small for all of it."""
+        shown = self._labeller.demonstrations
+        if shown is None:
+            return []
+        lines = [f"{counted(len(shown), 'demonstration')} of other tasks ({shown.name}) in front of each prompt."]
+        numbers = sorted(number for number in self.counts.dropped if number)
+        if numbers:
+            texts = sum(self.counts.dropped[number] for number in numbers)
+            most = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+            where = "all texts" if texts == self.counts.dropped.total() else f"{counted(texts, 'text')}"
+            lines.append(f"{most} of {len(shown)} demonstrations dropped to fit the model's window, in {where}.")
+        return lines

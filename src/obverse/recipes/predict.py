@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from obverse.catalog.demonstrations import read_demonstrations
 from obverse.catalog.tables import Row, Table, open_table
 from obverse.catalog.writers import Writer, open_writer, refuse_existing, stdout_writer
 from obverse.errors import (
@@ -45,6 +46,7 @@ from obverse.reports.typography import counted
 from obverse.runs.partial import PartialScores, partial_path
 from obverse.scoring import calibration as calibrations
 from obverse.scoring.scorers import LENGTH_RULES, METHODS, NULL, PRIOR, Prediction, Scorer, decide
+from obverse.tasks.demonstrations import DemonstrationSet
 from obverse.tasks.labels import LabelSet
 from obverse.tasks.templates import InstructionTemplate, default_instruction
 
@@ -145,6 +147,7 @@ def predict(
     _check_places(settings, table)
     words = _question(settings)
     template = _template(settings, task)
+    demonstrations = _demonstrations(settings)
     total, most_options, texts = check_rows(task)
     if settings.calibration.startswith("batch") and texts is not None and texts < 2:
         raise MethodError(
@@ -170,7 +173,7 @@ def predict(
         )
         watcher.note(line)
         notes.append(line)
-    labeller = Labeller(model, scorer, template)
+    labeller = Labeller(model, scorer, template, demonstrations=demonstrations)
     decider = Decider(settings, task, labeller, names)
     decider.prepare()
     run = _Run(settings, task, labeller, decider, columns, schema, watcher, total, words, tuple(notes))
@@ -202,7 +205,9 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
         raise DataError("the row has no text to explain", where=row.where, mend="Name another row.")
     options = task.options(row)
     model = model or _load(settings)
-    labeller = Labeller(model, _scorer(settings, model), _template(settings, task))
+    labeller = Labeller(
+        model, _scorer(settings, model), _template(settings, task), demonstrations=_demonstrations(settings)
+    )
     tokens, nats = labeller.explain(example, options.texts)
     scored = labeller.score([example], [options.texts])[0]
     _check_finite(scored.terms, row)
@@ -345,6 +350,10 @@ def _template(settings: PredictSettings, task: Task) -> InstructionTemplate:
         raise TemplateError(error.what, where=settings.place("--instruction"), mend=error.mend) from None
 
 
+def _demonstrations(settings: PredictSettings) -> DemonstrationSet | None:
+    return None if settings.demos is None else read_demonstrations(settings.demos)
+
+
 def _load(settings: PredictSettings) -> LanguageModel:
     return load_model(
         settings.model,
@@ -417,6 +426,8 @@ def _fingerprint(run: _Run) -> dict[str, object]:
         "input": os.path.abspath(task.table.path) if task.table.rereadable else task.table.name,
         "input format": task.table.format,
     }
+    if run.labeller.demonstrations is not None:
+        facts["demonstrations"] = run.labeller.demonstrations.digest
     return facts | _state(task.table)
 
 
@@ -463,6 +474,8 @@ def _score(run: _Run, rows: Iterator[Row], done: int) -> Iterator[list[dict[str,
                     record["shortened"] = scored.shortened
                 if scored.lost:
                     record["lost"] = scored.lost
+                if scored.dropped:
+                    record["dropped"] = scored.dropped
             if not task.table.rereadable or run.settings.output is None:
                 record["values"] = row.values
             records.append(record)

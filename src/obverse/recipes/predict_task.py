@@ -26,6 +26,7 @@ class PredictSettings:
         output: a file; None writes to standard output.
         labels: None where each row brings its own (`options_column`).
         split: which of a task file's tables; None takes test, else validation, else what there is.
+        demos: demonstrations in front of each prompt: a set's name or file; None for none.
         gold_values: what the gold column holds for each label, where those are not the labels' names.
         written_in: option of the command line -> where its setting was written, if not there; for messages.
     """
@@ -57,6 +58,7 @@ class PredictSettings:
     overwrite: bool = False
     picture: Path | None = None
     split: str | None = None
+    demos: str | None = None
     gold_values: tuple[str, ...] = ()
     written_in: Mapping[str, str] = field(default_factory=dict)
 

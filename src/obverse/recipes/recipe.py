@@ -20,6 +20,7 @@ gradient_checkpointing, compile     less memory; a compiled body (false)
 lora                                rank, alpha (2 x rank), dropout (0), targets (those usual for the architecture)
 decoder_layers                      obverse-mini-base: the encoder layers that the decoder starts from ([1, 3, 5])
 frozen_encoder_layers               obverse-mini-base: the lowest layers, which stay as they are (0)
+sharded                             several processes: each holds a share of the weights, not a copy (false)
 [lengths] given, said               most tokens of each side, special tokens included
 truncation                          "fields" shortens the longest input, "reference" cuts from the right ("fields")
 [optimizer] name                    "adamw" or "adafactor" ("adamw")
@@ -118,6 +119,7 @@ class ModelPart:
         decoder_layers: of `MINI_BASE` alone; else ().
         frozen_encoder_layers: of `MINI_BASE` and `MINI_ENCODER`; else 0.
         encoder: of `MINI_BASE`: the folder of its sentence encoder (absolute); None for the pretrained one.
+        sharded: whether several processes divide the weights among them; a single one holds them all.
     """
 
     base: str
@@ -131,6 +133,7 @@ class ModelPart:
     decoder_layers: tuple[int, ...] = ()
     frozen_encoder_layers: int = 0
     encoder: str | None = None
+    sharded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +414,7 @@ def fingerprint(recipe: Recipe) -> dict[str, object]:
     for key in ("name", "source", "description", "earlier_data", "save"):
         raw.pop(key, None)
     for section, keys in (
-        ("model", ("gradient_checkpointing", "compile")),
+        ("model", ("gradient_checkpointing", "compile", "sharded")),
         ("held_out", ("every", "patience")),
     ):
         for key in keys:
@@ -593,7 +596,12 @@ def _model(table: Table) -> ModelPart:
         lora=_lora(table.table("lora")),
         decoder_layers=layers,
         frozen_encoder_layers=frozen,
+        sharded=table.flag("sharded"),
     )
+    if part.sharded and base == MINI_ENCODER:
+        table.fault("sharded", f"is not for {MINI_ENCODER}, which every device holds whole", "Take it out.")
+    if part.sharded and part.compile:
+        table.fault("sharded", "goes without compile", "Set one of them to false.")
     table.close()
     return part
 

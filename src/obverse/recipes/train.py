@@ -6,6 +6,7 @@ weights of the best evaluation, or the last, as a plain transformers folder), it
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import shutil
@@ -112,10 +113,13 @@ def _train(
     say: Callable[[str], None],
 ) -> TrainOutcome:
     """Everything after the checks."""
+    from obverse.models.precision import choose_device
     from obverse.training.checkpoints import Keeper
     from obverse.training.loop import Evaluation, TrainingSettings, train
     from obverse.training.network import Lengths, pair_network, save_pretrained
     from obverse.training.optimizers import OptimizerSettings
+    from obverse.training.processes import join_processes
+    from obverse.training.sharding import ready_to_score
     from obverse.training.watch import ChanceLevels, JsonLog, Progress, TensorBoardLog, Watchers
 
     conventions = model.conventions
@@ -193,6 +197,7 @@ def _train(
             stop_after_s=None if settings.stop_after_minutes is None else 60 * settings.stop_after_minutes,
             precision=recipe.model.precision,
             prior_share=recipe.prior_share,
+            sharded=recipe.model.sharded,
         ),
         output=settings.output,
         watcher=watcher,
@@ -200,18 +205,30 @@ def _train(
         evaluate=evaluate if draws else None,
         prior=prior,
         resume=settings.resume,
+        device=choose_device(settings.device) if recipe.model.sharded else None,
     )
+    # From here on all processes do the same, and the main one alone writes.
+    processes = join_processes(network.language_model.device)
     picture = settings.output / "training.png"
-    draw_training(settings.output / "log.jsonl", picture)
+    processes.on_main(draw_training, settings.output / "log.jsonl", picture)
     patience = held_out.patience if held_out else None
     early = patience is not None and state.evaluations_without_gain >= patience
     if state.step < recipe.steps and not early:
         return TrainOutcome(state.step, recipe.steps, None, {}, picture)
     best = None
     if draws:
-        with Keeper(settings.output, fingerprint=marks, resume=True, keep_last=recipe.save.keep) as keeper:
-            best = keeper.load_best(network)
-    scores = held_out_accuracy(network, draws, objectives) if draws else {}
+        with contextlib.ExitStack() as stack:
+            keeper = Keeper(
+                settings.output,
+                fingerprint=marks,
+                resume=True,
+                keep_last=recipe.save.keep,
+                writes=processes.is_main,
+            )
+            processes.main_first(stack.enter_context, keeper)
+            best = processes.together(keeper.load_best, network)
+    with ready_to_score(network):
+        scores = held_out_accuracy(network, draws, objectives) if draws else {}
     conventions = replace(
         conventions,
         slots=slots,
@@ -222,8 +239,9 @@ def _train(
         datasets=recipe.trained_sets,
     )
     folder = settings.output / "model"
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier end of the same run; the checkpoint is still there
-    save_pretrained(network, folder, conventions=conventions)
+    # Of an earlier end of the same run; the checkpoint is still there.
+    processes.on_main(shutil.rmtree, folder, ignore_errors=True)
+    processes.together(save_pretrained, network, folder, conventions=conventions, writes=processes.is_main)
     facts = _facts(recipe, settings, trained, missing, network, mixture)
     facts = replace(
         facts,
@@ -234,7 +252,7 @@ def _train(
         hours=(time.monotonic() - began) / 3600,
         scores=_score_facts(scores, draws, objectives),
     )
-    write_text(folder / "README.md", model_card(facts))
+    processes.on_main(write_text, folder / "README.md", model_card(facts))
     return TrainOutcome(state.step, recipe.steps, folder, scores, picture)
 
 
@@ -301,9 +319,9 @@ def _base(recipe: Recipe, settings: TrainSettings) -> LanguageModel:
         from obverse.recipes.mini_base import mini_encoder
 
         return mini_encoder(recipe.model, device=settings.device)
-    return load_model(
-        recipe.model.base, device=settings.device, eos=recipe.model.eos, allow_pickle=settings.allow_pickle
-    )
+    # What no device holds waits in main memory to be divided.
+    device = "cpu" if recipe.model.sharded else settings.device
+    return load_model(recipe.model.base, device=device, eos=recipe.model.eos, allow_pickle=settings.allow_pickle)
 
 
 def build_objective(part: ObjectivePart, slots: str) -> Objective:

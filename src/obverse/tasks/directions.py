@@ -9,6 +9,8 @@ flipped     input, label                instruction
 similarity  input                       label
 ==========  ==========================  ==============
 
+A rendering's context stands in front of what is given, except for similarity, which compares the input alone.
+
 What a model is trained on is what it is scored on: both roads read their text off here. Sources: direct, T0
 (arXiv 2110.08207); channel, arXiv 2108.04106; flipped, arXiv 2210.02969.
 """
@@ -58,7 +60,7 @@ class Direct(Direction):
     def query(self, rendering: Rendering, label: str, *, key: Hashable = None) -> Query:
         prompt = rendering.text
         # The space that parts the two belongs to the label (see Query); with nothing before it there is none.
-        return Query(prompt, f" {label}" if prompt else label, key)
+        return Query(f"{rendering.context}{prompt}", f" {label}" if prompt else label, key)
 
 
 class Channel(Direction):
@@ -76,10 +78,11 @@ class Channel(Direction):
         self._slot = _slots(slots)
 
     def query(self, rendering: Rendering, label: str, *, key: Hashable = None) -> Query:
+        given = f"{rendering.context}{label}"
         if self.plain:
-            return Query(label, f" {rendering.text}", key)
+            return Query(given, f" {rendering.text}", key)
         inputs, chunks = _masked(rendering, self._slot)
-        return Query(label, f" instruction: {chunks} input: {inputs}", key)
+        return Query(given, f" instruction: {chunks} input: {inputs}", key)
 
 
 class Flipped(Direction):
@@ -100,7 +103,7 @@ class Flipped(Direction):
         inputs, chunks = _masked(rendering, self._slot)
         # The released code writes one space before `output:`; the model card's text has none. The code made the
         # published numbers, so it is followed.
-        given = f"input: {inputs}\n output: {label}"
+        given = f"{rendering.context}input: {inputs}\n output: {label}"
         # A causal model reads both sides as one text: the instruction starts on a line of its own there.
         return Query(given, f"\n{chunks}", key)
 

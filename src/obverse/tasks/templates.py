@@ -59,6 +59,8 @@ class Rendering:
         mask: the flipped form, where it is not to be read off the segments.
         credits: what each option is worth, for instances with several right ones; None where only `target` counts.
         references: every accepted answer of a task whose answers are written freely; `target` is the first.
+        context: text in front of the given side in every direction, its closing white space included: demonstrations
+            of other tasks. No part of the prompt: never said, shortened or blanked.
     """
 
     segments: tuple[Segment, ...]
@@ -67,10 +69,11 @@ class Rendering:
     mask: Mask | None = None
     credits: tuple[float, ...] | None = None
     references: tuple[str, ...] = ()
+    context: str = ""
 
     @property
     def text(self) -> str:
-        """The prompt, stripped of surrounding white space as the reference does."""
+        """The prompt, stripped of surrounding white space as the reference does; without the context."""
         return "".join(s.text for s in self.segments).strip()
 
     @property

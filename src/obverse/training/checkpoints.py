@@ -13,7 +13,8 @@
         checkpoint.json         the state, the fingerprint, and the size and checksum of the files above
 
 Nothing is pickled. A checkpoint is written beside its place, brought to the disk file by file with `checkpoint.json`
-last, and then renamed; what a kill leaves over is hidden and cleaned away by the next run.
+last, and then renamed; what a kill leaves over is hidden and cleaned away by the next run. The files are the same
+whatever the number of processes, and whether each held a copy of the weights or a share of them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ import torch
 from torch import Tensor, nn
 
 from obverse.errors import ObverseError, OutputError
+from obverse.training.sharding import divided_like, is_sharded, is_share, own, own_rows, whole
 
 try:
     import fcntl
@@ -101,7 +103,7 @@ class Keeper:
 
     Used as a context manager, which takes the folder's lock, cleans away what a killed run left half done, and gives
     the folder back at the end. With several processes every one makes a Keeper and calls the same methods; all but
-    one with `writes=False`, and that one's context is entered first.
+    one with `writes=False`, and that one's context is entered first. Where weights are divided, saving is a meeting.
 
     Args:
         output: the run's folder; made if need be.
@@ -209,8 +211,9 @@ class Keeper:
             OutputError: it cannot be written; those that were there are untouched.
         """
         folder = self.output / f"step-{state.step:08d}"
+        if self._writes or is_sharded(network):
+            save(folder, network, optimizer, state, fingerprint=self._fingerprint, writes=self._writes)
         if self._writes:
-            save(folder, network, optimizer, state, fingerprint=self._fingerprint)
             with _writing(self.output, "an old checkpoint cannot be removed"):
                 self._prune(folder)
         return folder
@@ -222,8 +225,8 @@ class Keeper:
             OutputError: it cannot be written; the best so far is untouched.
         """
         folder = self.output / "best"
-        if self._writes:
-            save(folder, network, None, state, fingerprint=self._fingerprint)
+        if self._writes or is_sharded(network):
+            save(folder, network, None, state, fingerprint=self._fingerprint, writes=self._writes)
         return folder
 
     def load_best(self, network: nn.Module) -> TrainingState | None:
@@ -329,19 +332,25 @@ def save(
     state: TrainingState,
     *,
     fingerprint: Fingerprint | None = None,
+    writes: bool = True,
 ) -> None:
     """Write the trained parameters, the optimiser and the state as `folder`, whole or not at all.
 
     Args:
         optimizer: None for the weights alone.
         fingerprint: the settings the numbers depend on.
+        writes: whether this process is the one that writes. Where the network is divided, all of them call.
 
     Raises:
         OutputError: it cannot be written; what was there before is untouched.
     """
     folder = Path(folder)
-    weights = _distinct(_trained(network))
     moments, numbers = (None, None) if optimizer is None else _taken_apart(optimizer, network, where=str(folder))
+    # All that is divided is gathered before anything can fail on the disk of one process, for whom the rest would wait.
+    weights = _distinct(whole(_trained(network), keep=writes))
+    moments = None if moments is None else _distinct(whole(moments, keep=writes))
+    if not writes:
+        return
     fresh = _hidden(folder, "new")
     with _writing(folder, f"the checkpoint of step {state.step:,} cannot be written"):
         try:
@@ -404,7 +413,10 @@ def load(folder: str | Path, network: nn.Module, optimizer: torch.optim.Optimize
             _check_groups(numbers, groups, folder)
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(file.get_tensor(name))
+                if is_share(parameter):
+                    own(parameter).copy_(file.get_slice(name)[own_rows(parameter)])
+                else:
+                    parameter.copy_(file.get_tensor(name))
     if optimizer is not None:
         with _opened(safe_open, standing / OPTIMIZER) as file:
             _put_together(optimizer, parameters, numbers, file, folder)
@@ -721,7 +733,9 @@ def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _placed(value: Tensor, like: Tensor) -> Tensor:
-    """The value where the parameter lies; its number type stays."""
+    """The value where the parameter lies, divided as it is if it has its shape; its number type stays."""
+    if is_share(like) and value.shape == like.shape:
+        return divided_like(value, like)
     return value.to(like.device, copy=True)
 
 
@@ -767,7 +781,7 @@ def _taken_apart(
             if parameter in optimizer.state:
                 kept = optimizer.state[parameter]
                 states[name] = {key: encoded(value, f"{name}/{key}") for key, value in kept.items()}
-    return _distinct(tensors), {"groups": groups, "state": states}
+    return tensors, {"groups": groups, "state": states}
 
 
 def _check_groups(numbers: Any, groups: Sequence[Sequence[str]], folder: Path) -> None:

@@ -36,7 +36,7 @@ from obverse.training.checkpoints import Keeper, TrainingState
 from obverse.training.network import SPARE, PairLogProbs, PairNetwork, Row
 from obverse.training.optimizers import OptimizerSettings, build_optimizer, is_amount, is_count, rate_factor
 from obverse.training.processes import Processes, join_processes
-from obverse.training.sharding import is_sharded, ready_to_score, shard, whole
+from obverse.training.sharding import is_parting, is_sharded, ready_to_score, shard, views_allowed, whole
 from obverse.training.watch import Watcher
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -166,7 +166,8 @@ def train(
         processes = join_processes(device or next(network.parameters()).device)
         told = watcher if processes.is_main else Watcher()
         if settings.sharded and processes.count > 1:
-            shard(network, processes, in_bf16=_multiplies_in_bf16(settings, processes.device))
+            stack.enter_context(views_allowed())
+            shard(network, processes, spare=SPARE, in_bf16=_multiplies_in_bf16(settings, processes.device))
         else:
             if settings.sharded:
                 told.note("sharded: this is the only process, so it holds the whole model")
@@ -439,6 +440,13 @@ class _Stepper:
                 where="token_budget",
                 mend=f"Lower it (it is {self._settings.token_budget:,}), or turn on gradient_checkpointing.",
             ) from None
+        except RuntimeError as error:
+            if self._sharded and is_parting(error):
+                raise ObverseError(
+                    "another process ended in the middle of a step; what it says comes first",
+                    where=f"step {step + 1:,}",
+                ) from error
+            raise
 
     def _pass(self, batch: Sequence[Row]) -> PairLogProbs:
         # Copies of weights in bf16 are not kept for a second use where the weights themselves are not kept, either.

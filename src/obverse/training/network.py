@@ -29,7 +29,7 @@ from obverse.models.bundled import BundledModel
 from obverse.models.causal import CausalModel
 from obverse.models.conventions import write_conventions
 from obverse.models.forward import padded
-from obverse.models.sentence_encoder import SentenceEncoderModel
+from obverse.models.sentence_encoder import LONGEST, SentenceEncoderModel, pooled
 from obverse.models.seq2seq import Seq2SeqModel, positions
 from obverse.models.tokens import Tokens
 from obverse.objectives.losses import LinearHead, said_log_probs
@@ -146,8 +146,6 @@ def pair_network(
     elif isinstance(model, CausalModel):
         kind = CausalNetwork
     elif isinstance(model, SentenceEncoderModel):
-        from obverse.training.similarity import SimilarityNetwork
-
         kind = SimilarityNetwork
     else:
         raise RecipeError(
@@ -294,11 +292,12 @@ class PairNetwork(nn.Module, ABC):
         log_probs_M, sinks_M = said_log_probs(states_MD, targets_M, head, sink=self.sink if sink else None)
         width = max(1, *(len(row.said) for row in rows))
         mask_NT = torch.arange(width)[None] < torch.tensor([len(row.said) for row in rows])[:, None]
-        places_M = [place_M.to(device) for place_M in mask_NT.nonzero(as_tuple=True)]
+        row_M, column_M = mask_NT.nonzero().to(device).unbind(1)
 
         def placed(values_M: Tensor) -> Tensor:
             # Not flat and viewed in its shape: a view would lose the hook by which divided weights are gathered.
-            return torch.zeros(mask_NT.shape, dtype=values_M.dtype, device=device).index_put(places_M, values_M)
+            zeros_NT = torch.zeros(mask_NT.shape, dtype=values_M.dtype, device=device)
+            return zeros_NT.index_put((row_M, column_M), values_M)
 
         return PairLogProbs(
             placed(log_probs_M), None if sinks_M is None else placed(sinks_M), mask_NT.to(device, torch.float32)
@@ -455,6 +454,50 @@ class CausalNetwork(PairNetwork):
 
         compiled: Callable[[Tensor], Tensor] = torch.compile(states, dynamic=True) if self.compiled else states
         return compiled
+
+
+class SimilarityNetwork(PairNetwork):
+    """A sentence encoder. What it gives for a row is one number, the cosine of both sides.
+
+    Cosines are no log-probabilities: of an objective's terms `choice` alone means something here, with `choice_scale`
+    the nats a unit of cosine.
+    """
+
+    language_model: SentenceEncoderModel
+    _joint = False
+
+    def forward(self, rows: Sequence[Row], *, sink: bool = False) -> PairLogProbs:
+        if sink:
+            raise RecipeError("a sentence encoder says no tokens, so no sink token", where="objectives")
+        # Texts and labels apart: padded together, every label would cost as much as a text.
+        order = sorted(dict.fromkeys(ids for row in rows for ids in (row.given, row.said)), key=len)
+        cut = _split([len(ids) for ids in order])
+        vectors_ND = torch.cat([self._vectors(some) for some in (order[:cut], order[cut:]) if some])
+        place = {ids: n for n, ids in enumerate(order)}
+        given = torch.tensor([place[row.given] for row in rows], device=self._device)
+        said = torch.tensor([place[row.said] for row in rows], device=self._device)
+        # Not by brackets: the gradient of those adds up in no fixed order.
+        cosines_N1 = (vectors_ND.index_select(0, given) * vectors_ND.index_select(0, said)).sum(1, keepdim=True)
+        return PairLogProbs(cosines_N1.float(), None, torch.ones_like(cosines_N1, dtype=torch.float32))
+
+    def _vectors(self, texts: Sequence[tuple[int, ...]]) -> Tensor:
+        ids_BT, mask_BT = padded(list(texts), self._fill, self._device)
+        states_BTD = self.model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
+        return pooled(states_BTD, torch.ones_like(ids_BT) if mask_BT is None else mask_BT)
+
+    def _check_lengths(self) -> None:
+        for side in ("given", "said"):
+            length = getattr(self.lengths, side)
+            if length > LONGEST:
+                raise RecipeError(
+                    f"is {length:,}, and {self.language_model.name} reads at most {LONGEST} tokens there",
+                    where=f"lengths.{side}",
+                    mend=f"Lower it to {LONGEST}.",
+                )
+
+    def _marks(self) -> tuple[int, int, int]:
+        before, after = self.language_model.marks
+        return len(before), len(after), len(after)
 
 
 def micro_batches(rows: Sequence[Row], *, token_budget: int, joint: bool = False) -> list[list[Row]]:
@@ -629,6 +672,12 @@ class _Unit:
         )
 
 
+def _split(lengths: Sequence[int]) -> int:
+    """Where to part sorted lengths in two batches so that the least is padded."""
+    n = len(lengths)
+    return min(range(1, n + 1), key=lambda k: k * lengths[k - 1] + (n - k) * lengths[-1])
+
+
 def _query(objective: Objective, draw: Draw, option: str) -> Query:
     return objective.direction.query(draw.rendering, option)
 
@@ -664,7 +713,7 @@ def _check_room(side: str, length: int, marks: int, most: int | None, name: str)
 
 
 def _weights(model: Any, *, keep: bool) -> dict[str, Tensor]:
-    """The state dict as the class reads it back; of divided weights gathered from all processes, for those that keep."""
+    """The state dict as the class reads it back; divided weights are gathered for the processes that keep it."""
     state = _gathered(model, merged_weights(model), keep=keep)
     if not keep:
         return {}

@@ -11,6 +11,7 @@ of a row that counts nothing.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +23,20 @@ from obverse.models.precision import choose_dtype
 from obverse.training.processes import Processes
 
 if TYPE_CHECKING:
-    from obverse.training.network import PairNetwork
+    from obverse.training.network import PairNetwork, Row
 
 _WHERE = "model.sharded"
 _WITHOUT = "Train without it: sharded = false."
 
 
-def shard(network: PairNetwork, processes: Processes, *, in_bf16: bool) -> None:
+def shard(network: PairNetwork, processes: Processes, *, spare: Row, in_bf16: bool) -> None:
     """Divide the network among the processes, layer by layer, so that no device ever has to hold the whole of it.
 
     The main process's weights are what all start from. Trained weights become fp32, as in training without this.
 
     Args:
         network: may lie in main memory, as long as it is whole; this process's share moves to its device.
+        spare: a row that the network can run on.
         in_bf16: whether the network multiplies in bf16; without it, everything becomes fp32.
 
     Raises:
@@ -42,8 +44,6 @@ def shard(network: PairNetwork, processes: Processes, *, in_bf16: bool) -> None:
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
-
-    from obverse.training.network import SPARE
 
     layers = _layers(network)
     _check(network, layers)
@@ -69,7 +69,7 @@ def shard(network: PairNetwork, processes: Processes, *, in_bf16: bool) -> None:
     # The first pass tells torch which module is the root, and what it gathers into must not be made by scoring, under
     # whose inference mode it could never be trained with.
     with torch.no_grad():
-        network([SPARE])
+        network([spare])
     network.reshard()  # type: ignore[operator]
 
 
@@ -89,6 +89,23 @@ def is_share(tensor: Tensor) -> bool:
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
+
+
+def is_parting(error: RuntimeError) -> bool:
+    """Whether the error says that another process is no longer there."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+@contextlib.contextmanager
+def views_allowed() -> Iterator[None]:
+    """No warning of layers that give a view, as T5's do with their position bias.
+
+    Torch gathers a layer for the backward pass when a gradient reaches anything that it gave, and misses a view that
+    was changed in place. What T5 changes in place are the scores that the bias is added to.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module", category=UserWarning)
+        yield
 
 
 @contextlib.contextmanager
@@ -187,8 +204,6 @@ def _uses(module: nn.Module) -> dict[int, int]:
 def _check(network: PairNetwork, layers: list[nn.Module]) -> None:
     from torch.distributed.fsdp import FSDPModule
 
-    from obverse.training.similarity import SimilarityNetwork
-
     name = network.language_model.name
     wanted = ["set_gradient_divide_factor", "set_force_sum_reduction_for_comms"]
     if _has_experts(network):
@@ -199,11 +214,9 @@ def _check(network: PairNetwork, layers: list[nn.Module]) -> None:
             where=_WHERE,
             mend="pip install --upgrade torch",
         )
-    if isinstance(network, SimilarityNetwork):
+    if network.language_model.family == "sentence-encoder":
         # How often it runs for a micro-batch depends on the texts, and the processes would wait for one another.
-        raise RecipeError(
-            f"{name} is a sentence encoder, which every device holds whole", where=_WHERE, mend=_WITHOUT
-        )
+        raise RecipeError(f"{name} is a sentence encoder, which every device holds whole", where=_WHERE, mend=_WITHOUT)
     if network.compiled:
         raise RecipeError("goes without a compiled body", where=_WHERE, mend="Set compile = false, or this.")
     if not layers:
