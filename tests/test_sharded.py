@@ -21,6 +21,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
 from safetensors.torch import load_file  # noqa: E402
+from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
+from torch.distributed.fsdp import fully_shard  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM  # noqa: E402
 
 import tiny  # noqa: E402
@@ -39,7 +41,7 @@ from obverse.training.adapters import LoraSettings, add_adapters  # noqa: E402
 from obverse.training.checkpoints import Keeper  # noqa: E402
 from obverse.training.loop import Evaluation, TrainingSettings, train  # noqa: E402
 from obverse.training.network import SPARE, Lengths, PairNetwork, pair_network, save_pretrained  # noqa: E402
-from obverse.training.optimizers import OptimizerSettings  # noqa: E402
+from obverse.training.optimizers import OptimizerSettings, ShardedAdafactor, build_optimizer  # noqa: E402
 from obverse.training.processes import Processes, join_processes  # noqa: E402
 from two_processes import Lines, free_port, lengths_prior, mixture  # noqa: E402
 
@@ -183,8 +185,36 @@ def _both(number: int, port: int, folder: Path, chosen: Sequence[str]) -> None:
             keeper.load_best(made)
             with sharding.ready_to_score(made):
                 found[name]["best answers"] = [a.nats for a in made.language_model.log_likelihoods(ASKED)]
+    for settings in (ADAFACTOR, RELATIVE):
+        found[f"moved {settings.rate}"] = _moved(settings, divided=True)
     (folder / f"{number}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
+
+
+class Shapes(torch.nn.Module):
+    """Parameters of one to four axes, some with fewer rows than there are processes, or an odd number of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        for n, shape in enumerate(((5,), (1,), (7, 3), (1, 6), (3, 4, 5), (2, 2, 3, 4))):
+            self.register_parameter(f"p{n}", torch.nn.Parameter(torch.randn(shape, generator=generator)))
+
+
+def _moved(settings: OptimizerSettings, *, divided: bool) -> dict[str, list[float]]:
+    """Where four steps along random gradients lead."""
+    made = Shapes()
+    if divided:
+        fully_shard(made, mesh=init_device_mesh("cpu", (2,)))
+    optimizer = build_optimizer(made, settings)
+    assert isinstance(optimizer, ShardedAdafactor) is divided
+    generator = torch.Generator().manual_seed(2)
+    for size in (1.0, 100.0, 1e-3, 1.0):
+        for parameter in made.parameters():
+            gradient = torch.randn(parameter.shape, generator=generator) * size
+            parameter.grad = sharding.divided_like(gradient, parameter) if divided else gradient
+        optimizer.step()
+    return {name: value.flatten().tolist() for name, value in sharding.whole(dict(made.named_parameters())).items()}
 
 
 def _launch(number: int, port: int) -> None:
@@ -328,6 +358,15 @@ def test_the_checkpoints_of_two_processes_are_those_of_one(trained, tmp_path):
                 key: (t.shape, t.dtype) for key, t in theirs.items()
             }
             assert all(torch.allclose(ours[key], theirs[key], atol=1e-4) for key in theirs)
+
+
+@pytest.mark.parametrize("settings", [ADAFACTOR, RELATIVE], ids=["absolute", "relative"])
+def test_adafactor_moves_divided_parameters_as_whole_ones(settings, trained):
+    _, first, second = trained
+    expected = _moved(settings, divided=False)
+    for found in (first, second):
+        for name, numbers in expected.items():
+            assert found[f"moved {settings.rate}"][name] == pytest.approx(numbers, rel=1e-5, abs=1e-6), name
 
 
 # --- trouble ------------------------------------------------------------------------------------------------------
