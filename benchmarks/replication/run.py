@@ -235,7 +235,7 @@ def run_arm(arm: str, seed: int, data: Path, output: Path, sets: Sequence[Mappin
         records = score(network, objectives, sets)
     line = {"arm": arm, "seed": seed, "examples": state.draws_seen, "minutes": minutes, "scores": records}
     # One write to a file opened for appending: arms that run side by side do not mix their lines.
-    handle = os.open(output / "scores.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    handle = os.open(output / "scores.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(handle, (json.dumps(line) + "\n").encode())
     finally:
