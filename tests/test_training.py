@@ -15,15 +15,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
-from transformers import BertConfig, BertModel  # noqa: E402
+from transformers import BertConfig, BertModel, EncoderDecoderModel  # noqa: E402
 
+from obverse.models.base import Conventions  # noqa: E402
 from obverse.models.bundled import export, load_bundled, pack, quantize  # noqa: E402
 from obverse.models.checkpoints import load_model  # noqa: E402
+from obverse.models.seq2seq import Seq2SeqModel  # noqa: E402
 from obverse.recipes.bundled import own_examples, read_asked_texts, read_own_texts, split_facet  # noqa: E402
 from obverse.seeds import stream  # noqa: E402
 from obverse.tasks.directions import Flipped  # noqa: E402
 from obverse.tasks.examples import Example  # noqa: E402
 from obverse.tasks.wordings import AskedSource, Facet, WordedSource, read_facets  # noqa: E402
+from obverse.training.network import Lengths, pair_network, save_pretrained  # noqa: E402
 from obverse.training.warm_start import (  # noqa: E402
     SENTINELS,
     SINK,
@@ -225,6 +228,24 @@ def test_packed_model_scores_like_the_trained_one(started, encoder, tmp_path):
     assert bundled.similarities(["the film was dull"], [["bad", "good"]])[0][0] == pytest.approx(
         float(vectors[0] @ vectors[1]), abs=1e-3
     )
+
+
+def test_a_model_read_back_from_a_run_is_packed_as_the_one_that_was_trained(started, tmp_path):
+    """Loading by class name builds poolers, which the package's shape has no place for."""
+    model, tokenizer, _ = started
+    original = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    jolt(model)
+    trained = Seq2SeqModel(model, tokenizer, name="trained", conventions=Conventions(slots="sentinels"))
+    folder = save_pretrained(pair_network(trained, lengths=Lengths(40, 20)), tmp_path / "run")
+    read = EncoderDecoderModel.from_pretrained(folder)
+    assert any(".pooler." in name for name in read.state_dict())
+    stored = []
+    for place, each in (("trained", model), ("read", read)):
+        pack(each, original, tokenizer, {"slots": "sentinels", "blend": {"prior": 1.0}}, tmp_path / place)
+        stored.append((tmp_path / place / "weights.safetensors").read_bytes())
+    assert stored[0] == stored[1]
+    query = Flipped().query(sources()[0].draw(random.Random(0)).rendering, "good")
+    assert load_bundled(tmp_path / "read", device="cpu").log_likelihoods([query])[0].nats < 0
 
 
 def test_facets_and_own_texts_are_sound():

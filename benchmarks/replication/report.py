@@ -215,6 +215,8 @@ def main() -> None:
     parser.add_argument("scores", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
+    if not options.scores.is_file():
+        parser.error(f"{options.scores} is not there; run.py makes it")
     arms = read_scores(options.scores)
     summary, sets = summarize(arms), by_set(arms)
     write_json(options.output / "replication.json", {**summary, "sets": sets})

@@ -249,6 +249,13 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", required=True, help="arm:seed ..")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    unknown = [
+        each for each in options.arms if each.partition(":")[0] not in arms() or not each.partition(":")[2].isdigit()
+    ]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no arm and seed, as in flipped:0; arms: {', '.join(arms())}")
+    if not (options.data / "index.json").is_file():
+        parser.error(f"{options.data} is no data folder: it has no index.json")
     import torch
 
     torch.set_num_threads(options.threads)

@@ -219,6 +219,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="where tables and picture go")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if not (options.data / "p3").is_dir():
+        parser.error(f"{options.data} is no data folder: it has no p3")
     import torch
 
     from obverse.training.loop import denormals_flushed
