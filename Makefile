@@ -57,9 +57,8 @@ bench: .venv/dev
 
 bundled: .venv/train
 	$(BIN)/obverse train bundled/similarity.toml --data $(DATA) --output runs/similarity --resume
-	$(BIN)/obverse train bundled/recipe.toml --data $(DATA) --output runs/bundled --resume \
-		--set model.encoder=runs/similarity/model
-	$(BIN)/python bundled/make_package.py --run runs/bundled --data $(DATA)
+	$(BIN)/obverse train bundled/recipe.toml --data $(DATA) --output runs/bundled --resume
+	$(BIN)/python bundled/make_package.py --run runs/bundled --prior runs/similarity/model --data $(DATA)
 	$(BIN)/python bundled/judge.py --data $(DATA)
 	$(BIN)/python bundled/judge.py --data $(DATA) --aside
 	$(BIN)/python bundled/card.py

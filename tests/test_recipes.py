@@ -452,7 +452,6 @@ def test_facets_and_own_texts(texts):
 def test_the_bundled_recipes_are_readable():
     recipe = read_recipe(BUNDLED / "recipe.toml")
     assert recipe.model.decoder_layers == (1, 3, 5)
-    assert recipe.model.encoder is None
     assert [o.direction for o in recipe.objectives] == ["flipped", "direct"]
     similarity = read_recipe(BUNDLED / "similarity.toml")
     assert similarity.model.base == "obverse-mini-encoder"
@@ -604,6 +603,14 @@ FAULTY = {
             "`model.lora.dropout` is -1. Write a number from 0 to below 1.",
             "`model.lora.rnk` is unknown. Did you mean 'rank'?",
         ],
+    ),
+    "a share of weights that are not there as such": (
+        changed('"google/t5-v1_1-small"', '"google/t5-v1_1-small"\ntrained_share = 0.5\nlora = { rank = 8 }'),
+        ["`model.trained_share` does not go with lora. Take it out."],
+    ),
+    "no share at all": (
+        changed('"google/t5-v1_1-small"', '"google/t5-v1_1-small"\ntrained_share = 0'),
+        ["`model.trained_share` is 0. Write a number above 0 to 1."],
     ),
     "the layers of obverse-mini's base": (
         changed('"google/t5-v1_1-small"', '"obverse-mini-base"\ndecoder_layers = [6, 0]\nfrozen_encoder_layers = 7'),

@@ -229,6 +229,25 @@ def test_another_recipe_does_not_go_on(obverse, folder):
     assert code == 2 and "optimizer.rate" in err
 
 
+def test_a_share_of_the_trained_weights_and_the_rest_of_the_base(obverse, folder):
+    """WiSE-FT: what is written lies between the base and what was trained, after a resume too."""
+
+    def weights(path):
+        return AutoModelForSeq2SeqLM.from_pretrained(folder / path).state_dict()
+
+    run = ("train", "recipe.toml", "--data", "data", "--output")
+    assert obverse(*run, "whole", "--set", "steps=2")[0] == 0
+    assert obverse(*run, "part", "--set", "steps=2", "--set", "model.trained_share=0.25")[0] == 0
+    base, whole, part = weights("base"), weights("whole/model"), weights("part/model")
+    assert any(not torch.equal(base[name], whole[name]) for name in base)
+    for name in base:
+        assert torch.allclose(part[name], base[name] + 0.25 * (whole[name] - base[name]), atol=1e-6), name
+    # The share changes nothing of the training, so a finished run may be written again with another one.
+    assert obverse(*run, "part", "--resume", "--set", "steps=2", "--set", "model.trained_share=0.5")[0] == 0
+    again = weights("part/model")
+    assert all(torch.allclose(again[n], (base[n] + whole[n]) / 2, atol=1e-6) for n in base)
+
+
 @pytest.mark.parametrize("name", library_names())
 def test_every_library_recipe_makes_two_steps_on_a_tiny_base(folder, name):
     """The published recipes, with what they train on and how long cut down; formats and objectives are theirs."""

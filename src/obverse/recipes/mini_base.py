@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from obverse.models.base import Conventions, LanguageModel
@@ -28,9 +27,7 @@ def mini_base(part: ModelPart, *, device: str | None = None) -> LanguageModel:
 
     pretrained = sentence_encoder_folder()
     network: Any = warm_started(
-        Path(part.encoder) if part.encoder else pretrained,
-        decoder_layers=part.decoder_layers,
-        dropout=0.1 if part.dropout is None else part.dropout,
+        pretrained, decoder_layers=part.decoder_layers, dropout=0.1 if part.dropout is None else part.dropout
     )
     freeze(network, encoder_layers=part.frozen_encoder_layers)
     conventions = Conventions(eos="own", slots=part.slots or "sentinels")

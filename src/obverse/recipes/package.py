@@ -29,12 +29,15 @@ _DRAWS = 30
 _TERMS = ("direct", "flipped", PRIOR)
 
 
-def package(*, data: Path, run: Path, folder: Path, say: Callable[[str], None] = print) -> None:
+def package(
+    *, data: Path, run: Path, folder: Path, prior: Path | None = None, say: Callable[[str], None] = print
+) -> None:
     """Pack the finished model of `run` into `folder` and write its conventions.
 
     Args:
         run: what `obverse train` left: the recipe as it was followed, and the model.
         folder: receives weights, tokenizer, configuration and `obverse.json`.
+        prior: folder of the sentence encoder that is the prior of the blend; None takes the pretrained one.
     """
     import torch
     from transformers import EncoderDecoderModel
@@ -46,7 +49,7 @@ def package(*, data: Path, run: Path, folder: Path, say: Callable[[str], None] =
     recipe = read_recipe(run / "recipe.toml")
     source = sentence_encoder_folder()
     tokenizer = tokenizer_with_sentinels(source)
-    encoder = sentence_encoder(Path(recipe.model.encoder) if recipe.model.encoder else source)
+    encoder = sentence_encoder(prior or source)
     original = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     model = EncoderDecoderModel.from_pretrained(run / "model")
     # Frozen but for the marks' rows, which training made anew before it began: one table serves both, stored once.

@@ -21,6 +21,7 @@ lora                                rank, alpha (2 x rank), dropout (0), targets
 decoder_layers                      obverse-mini-base: the encoder layers that the decoder starts from ([1, 3, 5])
 frozen_encoder_layers               obverse-mini-base: the lowest layers, which stay as they are (0)
 sharded                             several processes: each holds a share of the weights, not a copy (false)
+trained_share                       what is written: so much of the trained weights, the rest of the base's (1)
 [lengths] given, said               most tokens of each side, special tokens included
 truncation                          "fields" shortens the longest input, "reference" cuts from the right ("fields")
 [optimizer] name                    "adamw" or "adafactor" ("adamw")
@@ -118,8 +119,9 @@ class ModelPart:
         eos, slots, dropout: None for the base's own.
         decoder_layers: of `MINI_BASE` alone; else ().
         frozen_encoder_layers: of `MINI_BASE` and `MINI_ENCODER`; else 0.
-        encoder: of `MINI_BASE`: the folder of its sentence encoder (absolute); None for the pretrained one.
         sharded: whether several processes divide the weights among them; a single one holds them all.
+        trained_share: the finished model is this much of the trained weights and, for the rest, the base's (WiSE-FT,
+            arXiv 2109.01903), which holds up better on texts of kinds that training did not have.
     """
 
     base: str
@@ -132,8 +134,8 @@ class ModelPart:
     lora: LoraPart | None = None
     decoder_layers: tuple[int, ...] = ()
     frozen_encoder_layers: int = 0
-    encoder: str | None = None
     sharded: bool = False
+    trained_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,9 +405,9 @@ def fingerprint(recipe: Recipe) -> dict[str, object]:
 
     Two recipes with equal fingerprints train the same weights, step by step. Left out are what is for people, where
     files lie (their contents count: files stand here as digests, a base folder by its name), how often is looked and
-    saved, and what only trades time for memory. `steps` counts where the rate decays towards them: without that, a
-    longer training is the continuation of a shorter one. `token_budget` counts for dropout alone, whose masks go by
-    micro-batches.
+    saved, what is made of the weights at the end, and what only trades time for memory. `steps` counts where the rate
+    decays towards them: without that, a longer training is the continuation of a shorter one. `token_budget` counts for
+    dropout alone, whose masks go by micro-batches.
 
     Raises:
         RecipeError: a file that the recipe names cannot be read.
@@ -414,7 +416,7 @@ def fingerprint(recipe: Recipe) -> dict[str, object]:
     for key in ("name", "source", "description", "earlier_data", "save"):
         raw.pop(key, None)
     for section, keys in (
-        ("model", ("gradient_checkpointing", "compile", "sharded")),
+        ("model", ("gradient_checkpointing", "compile", "sharded", "trained_share")),
         ("held_out", ("every", "patience")),
     ):
         for key in keys:
@@ -423,9 +425,8 @@ def fingerprint(recipe: Recipe) -> dict[str, object]:
         del raw["steps"]
     if recipe.model.dropout == 0:
         del raw["token_budget"]
-    for key in ("base", "encoder"):
-        if os.path.isabs(raw["model"].get(key) or ""):
-            raw["model"][key] = Path(raw["model"][key]).name
+    if os.path.isabs(raw["model"]["base"]):
+        raw["model"]["base"] = Path(raw["model"]["base"]).name
     return dict(_flat("", raw))
 
 
@@ -571,7 +572,7 @@ def _model(table: Table) -> ModelPart:
         base = folder or base
     mini = base == MINI_BASE
     layers: tuple[int, ...] = (1, 3, 5) if mini else ()
-    for key in ("decoder_layers", "frozen_encoder_layers", "encoder"):
+    for key in ("decoder_layers", "frozen_encoder_layers"):
         fits = mini or (base == MINI_ENCODER and key == "frozen_encoder_layers")
         if table.has(key) and table.raw[key] and base and not fits:
             table.fault(key, f"is for {MINI_BASE} alone", "Take it out.")
@@ -586,7 +587,6 @@ def _model(table: Table) -> ModelPart:
     frozen = table.given_count("frozen_encoder_layers", 0, least=0, most=_ENCODER_LAYERS) if has_encoder else 0
     part = ModelPart(
         base=base,
-        encoder=table.path("encoder", folder=True) if mini and table.has("encoder") else None,
         eos=table.text("eos", among=EOS_PRESETS),
         slots=table.text("slots", among=SLOTS),
         dropout=table.number("dropout", 0.1 if mini else None, below=1),
@@ -597,9 +597,13 @@ def _model(table: Table) -> ModelPart:
         decoder_layers=layers,
         frozen_encoder_layers=frozen,
         sharded=table.flag("sharded"),
+        trained_share=table.given_number("trained_share", 1.0, above=0.0, most=1.0),
     )
     if part.sharded and base == MINI_ENCODER:
         table.fault("sharded", f"is not for {MINI_ENCODER}, which every device holds whole", "Take it out.")
+    if part.trained_share < 1 and (mini or part.sharded or part.lora is not None):
+        what = MINI_BASE if mini else "sharded" if part.sharded else "lora"
+        table.fault("trained_share", f"does not go with {what}", "Take it out.")
     if part.sharded and part.compile:
         table.fault("sharded", "goes without compile", "Set one of them to false.")
     table.close()

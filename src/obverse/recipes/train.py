@@ -116,7 +116,13 @@ def _train(
     from obverse.models.precision import choose_device
     from obverse.training.checkpoints import Keeper
     from obverse.training.loop import Evaluation, TrainingSettings, train
-    from obverse.training.network import Lengths, pair_network, save_pretrained
+    from obverse.training.network import (
+        Lengths,
+        draw_towards,
+        pair_network,
+        save_pretrained,
+        trainable_weights,
+    )
     from obverse.training.optimizers import OptimizerSettings
     from obverse.training.processes import join_processes
     from obverse.training.sharding import ready_to_score
@@ -153,6 +159,8 @@ def _train(
         from obverse.recipes.mini_base import prepare_mini
 
         prior = prepare_mini(network, mixture, objectives, seed=recipe.seed, prior=recipe.prior)
+    # A resumed run is here at the base too: its checkpoint is read by the loop.
+    before = trainable_weights(network) if recipe.model.trained_share < 1 else {}
     chance = ChanceLevels(*_chance(draws, objectives))
     watcher = Watchers(
         [
@@ -227,6 +235,8 @@ def _train(
             )
             processes.main_first(stack.enter_context, keeper)
             best = processes.together(keeper.load_best, network)
+    if recipe.model.trained_share < 1:
+        draw_towards(network, before, share=1 - recipe.model.trained_share)
     with ready_to_score(network):
         scores = held_out_accuracy(network, draws, objectives) if draws else {}
     conventions = replace(

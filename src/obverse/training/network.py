@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -583,6 +583,19 @@ def fit_draw(
         fitted = replace(fitted, rendering=shorten(fitted.rendering, min(len(text), characters)))
         excess = over(fitted)
     return fitted
+
+
+def trainable_weights(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the parameters that training changes, by name."""
+    return {name: p.detach().clone() for name, p in network.named_parameters() if p.requires_grad}
+
+
+def draw_towards(network: nn.Module, weights: Mapping[str, Tensor], *, share: float) -> None:
+    """Move the parameters in `weights` towards those: `share` of them, and the rest of what is there (WiSE-FT)."""
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            parameters[name].lerp_(tensor.to(parameters[name].device), share)
 
 
 def save_pretrained(
