@@ -49,7 +49,7 @@ check: .venv/dev
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/predict_speed.py --data $(DATA)

@@ -422,9 +422,9 @@ def test_number_of_answer_choices():
 
 def test_many_fields_and_many_options_are_not_compared_each_with_each():
     start = time.thread_time()
-    loop = "{% for i in range(20000) %}{{x}}{% endfor %}"
-    rendering = render(loop, {"x": "abd"}, "{{ 'abc|||' * 9999 }}")
-    assert (len(rendering.segments), len(rendering.options)) == (20_000, 10_000)
+    loop = "{% for i in range(8000) %}{{x}}{% endfor %}"
+    rendering = render(loop, {"x": "abd"}, "{{ 'abc|||' * 3999 }}")
+    assert (len(rendering.segments), len(rendering.options)) == (8_000, 4_000)
     assert render(loop, {"x": "a, b"}, "a ||| b").segments[0] == Segment("a, b", "input")
     assert render("{{x}}", {"x": "a, b"}, "a ||| b").segments == (Segment("a, b", "choice"),)
     assert time.thread_time() - start < 2

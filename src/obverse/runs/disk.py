@@ -177,5 +177,5 @@ def _busy(folder: Path, holder: tuple[int, str] | None) -> OutputError:
     return OutputError(
         f"another run is writing there ({who})" if who else "another run is writing there",
         where=str(folder),
-        mend="Wait until it is done, or name another folder.",
+        mend="Wait until it is done, or name another folder. If it is long gone, delete the .lock files there.",
     )

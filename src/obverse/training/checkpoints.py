@@ -28,7 +28,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,12 +40,8 @@ import torch
 from torch import Tensor, nn
 
 from obverse.errors import ObverseError, OutputError
+from obverse.runs.disk import Lock, fsync, sync_folder
 from obverse.training.sharding import divided_like, is_sharded, is_share, own, own_rows, whole
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
 
 Fingerprint = Mapping[str, Any]
 """Setting -> JSON value, nested as the recipe is: everything that the numbers of the run depend on."""
@@ -62,9 +57,7 @@ WEIGHTS, OPTIMIZER, OPTIMIZER_NUMBERS, MANIFEST = (
 
 _STEP = re.compile(r"step-(\d{8,})")
 _HIDDEN = re.compile(r"\.(step-\d{8,}|best)\.(new|old|gone)")
-_LOCK = ".lock"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-_UNLOCKABLE = (errno.EAGAIN, errno.EACCES)  # somebody else holds the lock; other errors mean there are no locks
 _NAMED = 5  # differences told in one message
 _CHUNK = 1 << 24
 
@@ -136,14 +129,14 @@ class Keeper:
         self._resume = resume
         self._writes = writes
         self._note = note or (lambda text: None)
-        self._lock: _Lock | None = None
+        self._lock: Lock | None = None
         self._damaged: list[Path] = []
 
     def __enter__(self) -> Keeper:
         if self._writes:
             with _writing(self.output, "the folder cannot be made"):
                 self.output.mkdir(parents=True, exist_ok=True)
-            self._lock = _Lock.take(self.output)
+            self._lock = Lock.take(self.output)
         try:
             if self._writes:
                 with _writing(self.output, "the folder cannot be cleaned"):
@@ -371,7 +364,7 @@ def save(
                 "files": files,
             }
             _write_json(fresh / MANIFEST, manifest)
-            _sync_folder(fresh)
+            sync_folder(fresh)
             _put_in_place(fresh, folder)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -461,7 +454,7 @@ def _put_in_place(fresh: Path, folder: Path) -> None:
         if old.exists() and not folder.exists():
             os.rename(old, folder)
         raise
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -526,81 +519,6 @@ def _error_number(error: Exception) -> int | None:
     return int(match[1]) if match else None
 
 
-class _Lock:
-    """The right to write in a folder. The system lets go of it when the process ends, however it ends."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
-
-    @classmethod
-    def take(cls, folder: Path) -> _Lock:
-        path = folder / _LOCK
-        with _writing(folder, "the folder cannot be written to"):
-            while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-                try:
-                    holder = _holder(descriptor)
-                    if not _locked(descriptor, holder):
-                        raise _busy(folder, holder)
-                    # The run that held it until now may have taken the file away with it.
-                    if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
-                        os.ftruncate(descriptor, 0)
-                        os.lseek(descriptor, 0, os.SEEK_SET)
-                        os.write(descriptor, text)
-                        return cls(path, descriptor)
-                except BaseException:
-                    os.close(descriptor)
-                    raise
-                os.close(descriptor)
-
-    def release(self) -> None:
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-        os.close(self._descriptor)
-
-
-def _locked(descriptor: int, holder: tuple[int, str] | None) -> bool:
-    """Take the system's lock; where there are none, the holder that the file names counts while it lives."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError as error:
-            if error.errno in _UNLOCKABLE:
-                return False
-    return holder is None or (holder[1] == socket.gethostname() and not _alive(holder[0]))
-
-
-def _holder(descriptor: int) -> tuple[int, str] | None:
-    try:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        raw = json.loads(os.read(descriptor, 1000))
-        return int(raw["pid"]), str(raw["host"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _busy(folder: Path, holder: tuple[int, str] | None) -> OutputError:
-    who = f"process {holder[0]} on {holder[1]}" if holder else "another process"
-    return OutputError(
-        f"{who} is training there",
-        where=str(folder),
-        mend=f"Wait until it is done, or name another folder. If it is long gone, delete {folder / _LOCK}.",
-    )
-
-
 # --- files --------------------------------------------------------------------------------------------------------
 
 
@@ -619,18 +537,9 @@ def _write_json(path: Path, value: object) -> None:
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR)
     try:
-        os.fsync(descriptor)
+        fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system knows this; the rename then waits for its own time
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _checksum(path: Path) -> int:
