@@ -22,12 +22,13 @@ An English encoder-decoder for labelling short texts with labels it has never se
 * Shape: BERT encoder of 6 layers and decoder of {decoder} layers, 384 wide, one embedding table, and the upper layers
   of a sentence encoder; {parameters:.1f} million parameters, {size:.1f} MB on disk (int8 with a scale a row), fp32 in
   memory.
-* Made from: all-MiniLM-L6-v2 (Apache-2.0), in two steps. First the sentence encoder itself was trained on how alike
-  texts and their right options are ({similarity_draws:,} draws, all layers, embeddings as they were); it is part of the
-  model, as the prior. Then the encoder-decoder that starts from it was trained in two directions at once: flipped,
-  log P(instruction | text, label), and direct, log P(label | instruction, text); its lowest {frozen} layers stayed.
-* Wrong pairs of the flipped direction are trained to say a sink token; both directions also learn the choice between a
-  draw's options, half of the draws on top of the prior.
+* Made from: all-MiniLM-L6-v2 (Apache-2.0), twice. As the encoder of an encoder-decoder it was trained in two directions
+  at once: flipped, log P(instruction | text, label), and direct, log P(label | instruction, text). As a sentence
+  encoder, the prior, it was trained on how alike texts and their right options are, and {kept:.0%} of its weights were
+  then taken from the original again, which does it good on unseen kinds of text. The lowest {frozen} layers and the
+  embeddings (but those of marks) are as they were, and serve both.
+* Wrong pairs of the flipped direction are trained to say a sink token, and options are compared in training as in use,
+  half of the draws on top of the original's similarity. Direct has unlikelihood of a wrong label.
 * Default method `blend`: {blend}. Its temperature is part of these weights.
 * Window: 254 tokens of text, label and marks; training saw at most {given}.
 
@@ -39,8 +40,8 @@ with a fresh instruction and wording. Licences as stated by the sources, not ver
 
 {data}
 
-{draws:,} draws in {steps:,} steps of {per_step}, on two CPU cores, after the sentence encoder. `make bundled` trains a
-model anew by the recipes, `bundled/similarity.toml` and `bundled/recipe.toml`.
+{draws:,} draws in {steps:,} steps of {per_step} for the encoder-decoder and {similarity_draws:,} for the sentence
+encoder, on two CPU cores. `make bundled` trains both anew by `bundled/recipe.toml` and `bundled/similarity.toml`.
 
 ## Figures
 
@@ -85,6 +86,7 @@ def main() -> None:
         parameters=_parameters(FOLDER / "weights.safetensors") / 1e6,
         size=sum(p.stat().st_size for p in FOLDER.iterdir() if p.name != "README.md") / 1e6,
         frozen=recipe.model.frozen_encoder_layers,
+        kept=1 - similarity.model.trained_share,
         similarity_draws=similarity.steps * similarity.examples_per_step,
         blend=", ".join(f"{weight:g} x {term}" for term, weight in conventions["blend"].items()),
         given=recipe.lengths.given,

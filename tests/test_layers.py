@@ -16,7 +16,7 @@ HOUSE = SRC / "obverse"
 GROUND = {"errors", "seeds", "queries"}
 NOUNS = {"tasks", "models", "metrics", "runs"}
 VERBS = {"catalog", "scoring", "objectives", "reports"}
-PROCEDURES = {"labelling", "classifier", "training"}
+PROCEDURES = {"labelling", "classifier", "training", "evaluation"}
 
 # Room -> the rooms it may import; its own files always. The table is the rule: a new line in it is a decision.
 ALLOWED: dict[str, set[str]] = {
@@ -37,7 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     # 4 procedures: floors 1 to 3, and labelling, which is the classifier's engine
     "labelling": GROUND | NOUNS | VERBS,
     "classifier": GROUND | NOUNS | VERBS | {"labelling"},
-    "training": GROUND | {"objectives", "tasks", "models"},
+    # runs: what a folder that is written to asks of the disk
+    "training": GROUND | {"objectives", "tasks", "models", "runs"},
+    "evaluation": GROUND | NOUNS | VERBS | {"labelling"},
     # 5 faces
     "recipes": GROUND | NOUNS | VERBS | PROCEDURES,
     # 6 door: faces and errors; what else it may name is listed file by file in DOOR

@@ -579,6 +579,6 @@ def test_denormals_are_flushed_inside_and_kept_outside(tmp_path):
 def test_a_running_folder_is_locked(tmp_path):
     with (
         Keeper(tmp_path / "run", fingerprint={"recipe": "tiny"}),
-        pytest.raises(ObverseError, match="is training there"),
+        pytest.raises(ObverseError, match="another run is writing there"),
     ):
         losses(tmp_path / "run", [named.direct()])

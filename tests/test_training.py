@@ -17,11 +17,18 @@ torch = pytest.importorskip("torch")
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
 from transformers import BertConfig, BertModel, EncoderDecoderModel  # noqa: E402
 
+from obverse.errors import DataError  # noqa: E402
 from obverse.models.base import Conventions  # noqa: E402
 from obverse.models.bundled import export, load_bundled, pack, quantize  # noqa: E402
 from obverse.models.checkpoints import load_model  # noqa: E402
 from obverse.models.seq2seq import Seq2SeqModel  # noqa: E402
-from obverse.recipes.bundled import own_examples, read_asked_texts, read_own_texts, split_facet  # noqa: E402
+from obverse.recipes.bundled import (  # noqa: E402
+    _is_aside,
+    own_examples,
+    read_asked_texts,
+    read_own_texts,
+    split_facet,
+)
 from obverse.seeds import stream  # noqa: E402
 from obverse.tasks.directions import Flipped  # noqa: E402
 from obverse.tasks.examples import Example  # noqa: E402
@@ -309,6 +316,32 @@ def test_asked_texts_are_sound():
         assert 2 <= len(draw.options) <= 10
     always = AskedSource("asked", texts[:1], most_options=3)
     assert all(len(always.draw(random).options) <= 3 for _ in range(20))
+
+
+def test_a_contrast_set_is_as_many_texts_and_stays_together(tmp_path):
+    plain = {"text": "one", "asks": [["q", "right", "wrong"]]}
+    contrast = {
+        "texts": [["up", 0], ["down", 1], ["off", 2]],
+        "asks": [["way?", ["u", "d", "o"]], ["s", ["1", "2", "3"]]],
+    }
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in (plain, contrast)) + "\n")
+    assert [(t.id, t.text, t.asks) for t in read_asked_texts(tmp_path)] == [
+        ("a/1", "one", (("q", ("right", "wrong")),)),
+        ("a/2.1", "up", (("way?", ("u", "d", "o")), ("s", ("1", "2", "3")))),
+        ("a/2.2", "down", (("way?", ("d", "u", "o")), ("s", ("2", "1", "3")))),
+        ("a/2.3", "off", (("way?", ("o", "u", "d")), ("s", ("3", "1", "2")))),
+    ]
+    lines = [{**contrast, "texts": [[f"{word} {i}", n] for word, n in contrast["texts"]]} for i in range(100)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    texts = read_asked_texts(tmp_path)
+    aside = {t.id.partition(".")[0] for t, is_aside in zip(texts, _is_aside(texts, 4), strict=True) if is_aside}
+    assert 10 < len(aside) < 40
+    assert sum(_is_aside(texts, 4)) == 3 * len(aside)
+    for right in (3, -1, "0"):
+        path.write_text(json.dumps({**contrast, "texts": [["up", right]]}))
+        with pytest.raises(DataError, match="line 1"):
+            read_asked_texts(tmp_path)
 
 
 def test_judged_label_names_met_in_training_are_the_ones_we_state():

@@ -407,8 +407,9 @@ def test_a_stale_lock_is_no_hindrance(tmp_path, monkeypatch, text, system_locks)
         pass
 
 
-@pytest.mark.parametrize(("host", "pid"), [("elsewhere", 1), (socket.gethostname(), os.getpid())])
-def test_without_the_systems_locks_a_living_holder_counts(tmp_path, monkeypatch, host, pid):
+@pytest.mark.parametrize("is_here", [False, True])
+def test_without_the_systems_locks_a_living_holder_counts(tmp_path, monkeypatch, is_here):
+    host, pid = (socket.gethostname(), os.getpid()) if is_here else ("elsewhere", 1)
     monkeypatch.setattr(disk, "fcntl", None)
     (tmp_path / ".lock").write_text(json.dumps({"pid": pid, "host": host}))
     with pytest.raises(OutputError, match=f"process {pid} on {host}"), Keeper(tmp_path):

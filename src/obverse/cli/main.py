@@ -10,13 +10,16 @@ from collections.abc import Callable
 import typer
 
 from obverse import __version__
+from obverse.cli.audit import audit_command
 from obverse.cli.check import check_command
 from obverse.cli.convert import convert_command, export_command
 from obverse.cli.demos import demos_build_command, demos_show_command
+from obverse.cli.evaluate import evaluate_command
 from obverse.cli.guess import guess_command
 from obverse.cli.leaks import leaks_command
 from obverse.cli.list import list_command
 from obverse.cli.predict import predict_command
+from obverse.cli.report import report_command
 from obverse.cli.show import show_command
 from obverse.cli.train import train_command
 from obverse.errors import ObverseError
@@ -72,6 +75,9 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
 
 
 app.command("predict", no_args_is_help=True)(_told(predict_command))
+app.command("audit", no_args_is_help=True)(_told(audit_command))
+app.command("evaluate", no_args_is_help=True)(_told(evaluate_command))
+app.command("report", no_args_is_help=True)(_told(report_command))
 app.command("guess", no_args_is_help=True)(_told(guess_command))
 app.command("list")(_told(list_command))
 app.command("show", no_args_is_help=True)(_told(show_command))

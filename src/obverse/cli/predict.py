@@ -137,7 +137,7 @@ def predict_command(
     settings = PredictSettings(
         input=input,
         output=output,
-        labels=None if labels is None else _labels(labels),
+        labels=None if labels is None else read_labels(labels),
         instruction=instruction,
         text=tuple(text or ()),
         options_column=options_column,
@@ -176,7 +176,7 @@ def predict_command(
             draw_explanation(explanation, picture)
             print(f"Picture: {picture}", file=sys.stderr)
         return
-    with _terminable():
+    with terminable():
         outcome = predict(settings, watcher=ProgressBar())
     if json_summary:
         print(json.dumps(outcome.summary.to_json(), ensure_ascii=False, indent=1))
@@ -194,7 +194,7 @@ def predict_command(
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """A polite kill is a Ctrl-C here: what is done is put on disk and can be resumed."""
 
     def interrupt(*_: object) -> None:
@@ -207,7 +207,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _labels(text: str) -> LabelSet:
+def read_labels(text: str) -> LabelSet:
     """From a file if there is one of that name, else from the text itself."""
     path = Path(text)
     try:

@@ -54,23 +54,52 @@ def read_own_texts(folder: Path) -> list[dict[str, Any]]:
 def read_asked_texts(folder: Path) -> list[AskedText]:
     """The texts with questions of their own of every `*.jsonl` in `folder`, in order of file and line.
 
-    A line holds `text` and `asks`, a list of lists: the question, the right option, the wrong ones.
+    A line holds `text` and `asks`, a list of lists: the question, the right option, the wrong ones. Or it is a contrast
+    set, texts that differ in what is asked and in little else: `texts`, pairs of a text and the number of its right
+    option, and `asks`, pairs of a question and its options. Texts of one line have ids with the same part before a dot.
     """
-    texts = []
+    texts: list[AskedText] = []
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             where = f"{path}, line {number}"
             try:
-                entry = json.loads(line)
-                asks = tuple((str(question), tuple(map(str, options))) for question, *options in entry["asks"])
-                texts.append(AskedText(f"{path.stem}/{number}", str(entry["text"]), asks))
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"is not JSON with text and asks: {error}", where=where) from None
-            if not asks or any(len(set(options)) < max(2, len(options)) for _, options in asks):
+                read = _asked_texts(f"{path.stem}/{number}", json.loads(line))
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise DataError(f"is not JSON with text or texts, and asks: {error}", where=where) from None
+            asks = [options for text in read for _, options in text.asks]
+            if not asks or any(len(set(options)) < max(2, len(options)) for options in asks):
                 raise DataError("a question needs at least two options, all different", where=where)
+            texts += read
     if not texts:
         raise DataError("holds no texts", where=str(folder))
     return texts
+
+
+def _asked_texts(name: str, entry: Mapping[str, Any]) -> list[AskedText]:
+    if "texts" not in entry:
+        asks = tuple((str(question), tuple(map(str, options))) for question, *options in entry["asks"])
+        return [AskedText(name, str(entry["text"]), asks)]
+    out = []
+    for place, (text, right) in enumerate(entry["texts"], 1):
+        if right < 0:
+            raise ValueError(f"option {right} is none")
+        asks = tuple(
+            (str(question), (str(options[right]), *(str(o) for i, o in enumerate(options) if i != right)))
+            for question, options in entry["asks"]
+        )
+        out.append(AskedText(f"{name}.{place}", str(text), asks))
+    return out
+
+
+def _is_aside(texts: Sequence[AskedText], every: int) -> list[bool]:
+    """Whether each text is kept aside, with those of its line.
+
+    Told by what the line begins with, so that one more moves no other across.
+    """
+    first: dict[str, str] = {}
+    for text in texts:
+        first.setdefault(text.id.partition(".")[0], text.text)
+    return [not zlib.crc32(first[text.id.partition(".")[0]].encode()) % every for text in texts]
 
 
 def build_sources(recipe: Recipe, data: Path) -> Sources:
@@ -105,15 +134,14 @@ def build_sources(recipe: Recipe, data: Path) -> Sources:
 
     if recipe.own.asked:
         texts = read_asked_texts(Path(recipe.own.asked))
-        # By the text itself, so that one more text moves no other across.
-        places = [zlib.crc32(t.text.encode()) % every_text for t in texts]
-        asked = AskedSource("own/asked", [t for t, place in zip(texts, places, strict=True) if place])
+        aside_too = _is_aside(texts, every_text)
+        asked = AskedSource("own/asked", [t for t, is_aside in zip(texts, aside_too, strict=True) if not is_aside])
         training.append(
             Trained(
                 asked, recipe.own.asked_rate or 0.0, asked.name, "Apache-2.0", "this project's own texts and questions"
             )
         )
-        kept_texts = [t for t, place in zip(texts, places, strict=True) if not place]
+        kept_texts = [t for t, is_aside in zip(texts, aside_too, strict=True) if is_aside]
         held_out += [
             AskedSource(f"own/asked/{field}", list(some), list_options=0.0)
             for field, some in itertools.groupby(kept_texts, key=lambda t: t.id.partition("/")[0])

@@ -142,7 +142,7 @@ def predict(
     watcher = watcher or Watcher()
     settings, choices = with_task_file(settings)
     _check_settings(settings)
-    table = _open(settings)
+    table = open_input(settings)
     task = task_of(settings, table)
     _check_places(settings, table)
     words = _question(settings)
@@ -163,7 +163,7 @@ def predict(
         watcher.note(choice)
     if settings.instruction is None:
         watcher.note(f'No --instruction given; asking: "{words}"')
-    model = model or _load(settings)
+    model = model or model_of(settings)
     scorer = _scorer(settings, model)
     trained = model.conventions.trained
     untrained = [t for t in scorer.terms if trained and t not in (*trained, PRIOR, NULL)]
@@ -195,7 +195,7 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
             where="--calibration",
             mend="Use contextual calibration, or none, with --explain.",
         )
-    table = _open(settings)
+    table = open_input(settings)
     task = task_of(settings, table)
     row = next(table.rows(row_number - 1), None) if row_number >= 1 else None
     if row is None:
@@ -204,7 +204,7 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
     if example is None:
         raise DataError("the row has no text to explain", where=row.where, mend="Name another row.")
     options = task.options(row)
-    model = model or _load(settings)
+    model = model or model_of(settings)
     labeller = Labeller(
         model, _scorer(settings, model), _template(settings, task), demonstrations=_demonstrations(settings)
     )
@@ -282,7 +282,7 @@ def _check_settings(settings: PredictSettings) -> None:
         check_ending(settings.picture)
 
 
-def _open(settings: PredictSettings) -> Table:
+def open_input(settings: PredictSettings) -> Table:
     """The input; for JSON lines in a file with the columns of all its rows, which may differ in their keys."""
     table = open_table(settings.input, format=settings.input_format)
     if table.format != "jsonl" or not table.rereadable:
@@ -354,7 +354,8 @@ def _demonstrations(settings: PredictSettings) -> DemonstrationSet | None:
     return None if settings.demos is None else read_demonstrations(settings.demos)
 
 
-def _load(settings: PredictSettings) -> LanguageModel:
+def model_of(settings: PredictSettings) -> LanguageModel:
+    """The model that is named, with the conventions that were asked for."""
     return load_model(
         settings.model,
         device=settings.device,

@@ -1,0 +1,1 @@
+"""Procedures that measure: models on suites, and results under other wordings."""
