@@ -456,8 +456,10 @@ def test_the_bundled_recipes_are_readable():
     similarity = read_recipe(BUNDLED / "similarity.toml")
     assert similarity.model.base == "obverse-mini-encoder"
     assert [(o.direction, o.likelihood, o.choice) for o in similarity.objectives] == [("similarity", 0.0, 1.0)]
-    assert (similarity.own, similarity.data, similarity.held_out) == (recipe.own, recipe.data, recipe.held_out)
-    assert recipe.own is not None and recipe.own.asked == str(BUNDLED.resolve() / "asked")
+    assert (similarity.data, similarity.held_out) == (recipe.data, recipe.held_out)
+    assert similarity.own is not None and recipe.own is not None
+    assert (similarity.own.texts, similarity.own.asked) == (recipe.own.texts, recipe.own.asked)
+    assert recipe.own.asked == str(BUNDLED.resolve() / "asked")
     assert [entry.dataset for entry in recipe.data] == [
         "glue/sst2", "rotten_tomatoes", "imdb", "trec", "dbpedia_14",
     ]  # fmt: skip
