@@ -335,7 +335,7 @@ def test_ranges_and_changes_by_hand():
 
 @given(st.lists(st.integers(0, 3), min_size=8, max_size=60), st.integers(0, 5))
 def test_halves_are_apart_and_balanced(gold, seed):
-    first, second = robustness.halves(gold, seed)
+    first, second = robustness.halves(gold, list(map(str, range(len(gold)))), seed)
     assert sorted([*first.tolist(), *second.tolist()]) == list(range(len(gold)))
     assert 0 <= len(first) - len(second) <= 1
     for label in set(gold):
@@ -344,9 +344,19 @@ def test_halves_are_apart_and_balanced(gold, seed):
 
 
 def test_halves_depend_on_the_seed():
-    gold = [0, 1] * 30
-    assert robustness.halves(gold, 0)[0].tolist() == robustness.halves(gold, 0)[0].tolist()
-    assert robustness.halves(gold, 0)[0].tolist() != robustness.halves(gold, 1)[0].tolist()
+    gold, texts = [0, 1] * 30, list(map(str, range(60)))
+    assert robustness.halves(gold, texts, 0)[0].tolist() == robustness.halves(gold, texts, 0)[0].tolist()
+    assert robustness.halves(gold, texts, 0)[0].tolist() != robustness.halves(gold, texts, 1)[0].tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_one_text_stay_in_one_half(seed):
+    texts = [str(i % 20) for i in range(60)]  # each text three times, once under another label
+    gold = [int(i % 20 < 10) if i < 40 else int(i % 20 >= 10) for i in range(60)]
+    first, second = robustness.halves(gold, texts, seed)
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(60))
+    assert not {texts[i] for i in first} & {texts[i] for i in second}
+    assert len(first) == len(second) == 30
 
 
 def test_the_best_changes_least():

@@ -420,15 +420,23 @@ def changed_shares(labels_WIMCN: NDArray[np.int64], classes: int) -> tuple[float
 # Choosing on one half, confirming on the other
 
 
-def halves(gold: Sequence[int], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of the rows in two random halves, each gold label in both as equally often as can be."""
+def halves(gold: Sequence[int], texts: Sequence[str], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the rows in two random halves, each gold label in both as equally often as can be.
+
+    Rows of the same text go together: chosen on one half, a way of asking must not meet the text again on the other.
+    """
+    groups: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        groups.setdefault(text, []).append(place)
     random = stream(seed, "halves")
-    order: list[int] = []
+    first: list[int] = []
+    second: list[int] = []
     for label in sorted(set(gold)):
-        members = [i for i, each in enumerate(gold) if each == label]
+        members = [group for group in groups.values() if gold[group[0]] == label]
         random.shuffle(members)
-        order += members
-    return np.array(sorted(order[::2]), dtype=np.int64), np.array(sorted(order[1::2]), dtype=np.int64)
+        for group in members:
+            (first if len(first) <= len(second) else second).extend(group)
+    return np.array(sorted(first), dtype=np.int64), np.array(sorted(second), dtype=np.int64)
 
 
 def best_place(figures: NDArray[np.float64], *, along: int | None = None) -> Place:

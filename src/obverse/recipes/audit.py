@@ -613,7 +613,8 @@ def _trials(
     Each half is labelled as if there were no other rows: a batch's bias comes from its own texts.
     """
     plan = run.plan
-    first, second = robustness.halves(gold.tolist(), run.settings.seed)
+    texts = ["\n".join(str(example.fields[name]) for name in run.task.text) for example in run.drawn.examples]
+    first, second = robustness.halves(gold.tolist(), texts, run.settings.seed)
     choosing = robustness.choose_all(cells, run.scorers, plan.calibrations, first)
     confirming = robustness.choose_all(cells, run.scorers, plan.calibrations, second)
     accuracies = (choosing == gold[first]).mean(-1)
