@@ -88,6 +88,7 @@ def audit_command(
 ) -> None:
     """See how much your labels hang on words, method and calibration, and which to take."""
     from obverse.cli.console import paper
+    from obverse.cli.names import names_in
     from obverse.cli.progress import ProgressBar
     from obverse.recipes.audit import AuditSettings, audit
     from obverse.recipes.predict_task import PredictSettings
@@ -118,8 +119,8 @@ def audit_command(
         ),
         instructions=tuple(instructions[1:]),
         wordings=tuple(LabelSet.parse(each, where="--wording") for each in wording or ()),
-        methods=_names(method),
-        calibrations=_names(calibration),
+        methods=tuple(dict.fromkeys(names_in("--method", method))),
+        calibrations=tuple(dict.fromkeys(names_in("--calibration", calibration))),
         rows=rows,
         substitutes=substitutes,
         seed=seed,
@@ -131,9 +132,3 @@ def audit_command(
     else:
         report.render(paper())
     print(f"Page: {output}", file=sys.stderr if as_json else sys.stdout)
-
-
-def _names(given: list[str] | None) -> tuple[str, ...]:
-    """Names with commas between, or the option given several times; each once."""
-    names = (name.strip() for each in given or () for name in each.split(","))
-    return tuple(dict.fromkeys(name for name in names if name))

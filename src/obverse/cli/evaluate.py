@@ -74,6 +74,7 @@ def evaluate_command(
     """Evaluate a model on a suite of tasks, with a record of every answer."""
     from obverse.cli.console import paper
     from obverse.cli.evaluation_bar import EvaluationBar
+    from obverse.cli.names import names_in
     from obverse.recipes.evaluate import EvaluateSettings, evaluate_suite
 
     report = evaluate_suite(
@@ -82,9 +83,9 @@ def evaluate_command(
             output=output,
             model=model,
             data=data,
-            methods=_names(method),
-            calibrations=_names(calibration),
-            tasks=_names(tasks),
+            methods=names_in("--method", method),
+            calibrations=names_in("--calibration", calibration),
+            tasks=names_in("--tasks", tasks),
             templates=tuple(templates or ()),
             limit=limit,
             demos=demos,
@@ -109,7 +110,3 @@ def evaluate_command(
     console = paper()
     report.render(console)
     console.print(f"Run: {output}", markup=False, soft_wrap=True)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
