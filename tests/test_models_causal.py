@@ -6,14 +6,50 @@ import random
 
 import pytest
 import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, Window
 from obverse.models.causal import CausalModel
 from obverse.queries import Query
-from tiny import gpt2, gpt2_tokenizer, llama, llama_tokenizer
+from tiny import gpt2, gpt2_tokenizer, llama, llama_tokenizer, seeded
 
 MODELS = {"gpt2": (gpt2, gpt2_tokenizer), "llama": (llama, llama_tokenizer)}
+
+
+SMALL = {
+    "vocab_size": 24,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 128,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": None,
+}
+FAMILIES = {
+    "gpt2": lambda: seeded(GPT2LMHeadModel(GPT2Config(vocab_size=24, n_embd=16, n_layer=2, n_head=2, n_positions=128))),
+    "llama": lambda: seeded(LlamaForCausalLM(LlamaConfig(**SMALL, intermediate_size=32, num_key_value_heads=1))),
+    "qwen2": lambda: seeded(Qwen2ForCausalLM(Qwen2Config(**SMALL, intermediate_size=32, num_key_value_heads=2))),
+    "qwen3": lambda: seeded(
+        Qwen3ForCausalLM(Qwen3Config(**SMALL, intermediate_size=32, num_key_value_heads=2, head_dim=8))
+    ),
+    "mistral": lambda: seeded(MistralForCausalLM(MistralConfig(**SMALL, intermediate_size=32, num_key_value_heads=1))),
+    "opt": lambda: seeded(OPTForCausalLM(OPTConfig(**SMALL, ffn_dim=32, word_embed_proj_dim=16))),
+}
 
 
 def build(model, tokenizer, *, truncation="fields", **rest):
@@ -138,13 +174,93 @@ def test_shared_contexts_are_read_once():
     lm._network  # noqa: B018 (its probe reads tokens too)
     read = []
     model.transformer.register_forward_pre_hook(
-        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+        lambda _, args, kwargs: read.append((args or [kwargs["input_ids"]])[0].numel()), with_kwargs=True
     )
     given = "good bad " * 10 + "bad"
     lm.log_likelihoods([Query(given, f" {option}") for option in ("good", "bad", "good bad", "bad bad good")])
-    # 21 tokens of context; one-token options come free, the others without their last token.
-    assert read[0] == 21
-    assert sum(read[1:]) == 2 * 2
+    # 21 tokens of context and 3 behind it: the last token of an option is never read, and what two options begin with
+    # is read once.
+    assert read == [24]
+    # The same contexts again, with so small a batch that the beginning is stored and each option stands apart.
+    lm = build(model, gpt2_tokenizer(), token_budget=4)
+    lm._network  # noqa: B018
+    read.clear()
+    options = [f" {a} {b} {c}" for a in ("good", "bad", "do") for b in ("good", "bad") for c in ("good", "bad")]
+    lm.log_likelihoods([Query("good bad " * 20 + "bad", option) for option in options])
+    assert read[0] == 41
+    # " do" is three tokens, too few to be stored: they are read in front of both tokens that may follow.
+    assert sum(read) == 41 + 3 + 3 + 2 * 4
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("budget", [1, 7, 40, 10_000])
+def test_every_family_packs_and_answers_alike(name, budget):
+    model = FAMILIES[name]()
+    tokenizer = gpt2_tokenizer()
+    lm = build(model, tokenizer, token_budget=budget)
+    rng = random.Random(3)
+    stem = "good bad " * 20
+    queries = []
+    for _ in range(12):
+        given = stem * rng.randint(0, 1) + " ".join(rng.choice(["good", "bad"]) for _ in range(rng.randint(1, 9)))
+        queries += [Query(given, f" {'good bad ' * rng.randint(0, 2)}{a} bad") for a in ("good", "bad", "go", "do")]
+    assert lm._network.packs
+    for query, likelihood in zip(queries, lm.log_likelihoods(queries), strict=True):
+        assert likelihood.token_nats == pytest.approx(slow(model, *lm.encode(query)), abs=1e-5)
+
+
+def test_what_a_network_does_not_support_is_run_in_stages():
+    model = gpt2()
+    usual = model.transformer.h[0].attn.forward
+
+    def forward(states, *args, tree=None, **kwargs):
+        out = usual(states, *args, tree=tree, **kwargs)
+        return (out[0] * 2, *out[1:]) if tree is not None else out
+
+    model.transformer.h[0].attn.forward = forward
+    lm = build(model, gpt2_tokenizer())
+    queries = some_queries()
+    answers = lm.log_likelihoods(queries)
+    assert not lm._network.packs
+    assert lm._network.shares
+    for query, likelihood in zip(queries, answers, strict=True):
+        assert likelihood.token_nats == pytest.approx(slow(model, *lm.encode(query)), abs=1e-5)
+
+
+def test_a_sliding_window_is_not_packed_over():
+    config = MistralConfig(**SMALL, num_key_value_heads=1, sliding_window=8)
+    model = seeded(MistralForCausalLM(config))
+    lm = build(model, gpt2_tokenizer())
+    queries = [Query("good bad " * n, f" {o} bad") for n in (1, 3, 6) for o in ("good", "bad")]
+    for query, likelihood in zip(queries, lm.log_likelihoods(queries), strict=True):
+        assert likelihood.token_nats == pytest.approx(slow(model, *lm.encode(query)), abs=1e-5)
+
+
+def test_stored_beginnings_serve_the_next_call_until_a_weight_changes():
+    model = gpt2()
+    lm = build(model, gpt2_tokenizer(), token_budget=30)
+    lm._network  # noqa: B018
+    read = []
+    model.transformer.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append((args or [kwargs["input_ids"]])[0].numel()), with_kwargs=True
+    )
+
+    def asked(words):
+        return [Query(f"{'good bad ' * 20}{word} bad", f" {o} good") for word in words for o in ("good", "bad")]
+
+    def check(queries):
+        for query, likelihood in zip(queries, lm.log_likelihoods(queries), strict=True):
+            assert likelihood.token_nats == pytest.approx(slow(model, *lm.encode(query)), abs=1e-5)
+
+    lm.log_likelihoods(asked(["good", "bad", "go", "do", "a", "b"]))
+    assert read[0] == 40
+    read.clear()
+    lm.log_likelihoods(asked(["good", "bad"]))
+    assert sum(read) < 40
+    check(asked(["god", "dog"]))
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_fc.weight.add_(1.0)
+    check(asked(["good", "bad"]))
 
 
 def test_pieces_progress_and_repetitions():

@@ -1,17 +1,17 @@
 """Causal models: GPT-2, Llama and every other left-to-right network of the transformers library.
 
-Given and said text are one sequence of tokens. Contexts that several said texts share are read once: first the tokens
-that all contexts of a block have in common (an instruction, demonstrations), then the rest of each context, then the
-said texts, each stage going on from the keys and values of the one before. A network without such a cache is run on
-whole sequences instead. The head runs at said positions only, where the network's own logits are plainly its head
-applied to its last states.
+Given and said text are one sequence of tokens. No beginning that queries share is computed twice: they are a tree
+(`prefix_tree`), whose parts go through the network in packed rows (`tree_attention`). A network that computes attention
+in a way of its own is run in stages, each going on from the cache of the one before: the tokens that all contexts of a
+block have in common, the rest of each context, the said texts. One that keeps no such cache is run on whole sequences.
+The head runs at said positions only, where the network's own logits are plainly its head applied to its last states.
 
 Axes: B rows of a batch, S positions of a row, N chosen positions, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby, pairwise
@@ -23,10 +23,13 @@ from torch import Tensor
 
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
+from obverse.models.causal_network import Network
 from obverse.models.forward import cache_rows, end_tokens, likeliest, padded, target_log_probs, weights_digest
 from obverse.models.generation import Generated, Limits, Saying, check_count, search
 from obverse.models.plan import Shared, batches, blocks, common_prefix, share
+from obverse.models.prefix_tree import Ask, Group, Stored, tree_batches
 from obverse.models.tokens import Tokens, surely_within
+from obverse.models.tree_attention import lay_out, shortened
 from obverse.queries import Likelihood, Query
 
 _BLOCK_ROWS = 4096
@@ -35,6 +38,9 @@ _BUDGET_ACCELERATOR = 8192
 
 Sides = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a query: what is read, and what is scored."""
+
+# Tokens of stored beginnings that are kept between calls, in batches.
+_STEM_BATCHES = 4
 
 # A shared beginning shorter than this is not worth a stage of its own.
 _WORTH_SHARING = 16
@@ -84,6 +90,7 @@ class CausalModel(LanguageModel):
         self.window = window or Window(joint=None if limit is None else limit - len(self._bos))
         on_cpu = self.device.type == "cpu"
         self._budget = token_budget or (_BUDGET_CPU if on_cpu else _BUDGET_ACCELERATOR)
+        self._stems = _Stems(model.parameters, _STEM_BATCHES * self._budget)
         fill = getattr(tokenizer, "pad_token_id", None)
         self._fill = 0 if fill is None else fill
 
@@ -93,6 +100,7 @@ class CausalModel(LanguageModel):
         groups = share(_sides(query) for query in queries)
         self._refuse_overlong(groups)
         answers: list[Likelihood | None] = [None] * len(queries)
+        self._stems.check()
         with torch.inference_mode():
             for block in blocks(groups, _BLOCK_ROWS):
                 self._answer(block, answers, progress, pieces)
@@ -295,8 +303,58 @@ class CausalModel(LanguageModel):
             if progress is not None:
                 progress(sum(len(row.places) for row in rows))
 
+        rows = self._rows(asked)
+        reach = self._network.reach
+        longest = max(len(row.given) + len(row.said) for row in rows)
+        if self._network.packs and (reach is None or longest <= reach):
+            self._packed(rows, settle)
+        else:
+            self._staged(rows, settle)
+
+    def _packed(self, rows: Sequence[_Row], settle: _Settle) -> None:
+        """Scores of rows as one tree."""
+        scored: list[list[float]] = [[0.0] * len(row.said) for row in rows]
+        missing = [len(row.said) for row in rows]
+        silent = [row for row in rows if not row.said]
+        settle(silent, [()] * len(silent))
+        spoken = [i for i, row in enumerate(rows) if row.said]
+        tree = [(rows[i].given, rows[i].said) for i in spoken]
+        for batch in tree_batches(tree, self._budget, recall=self._stems.recalled):
+            for ask, log_prob in self._read_off(batch):
+                row = spoken[ask.row]
+                scored[row][ask.index] = log_prob
+                missing[row] -= 1
+            answered = {spoken[ask.row] for group in batch for run in group.runs for ask in run.asks}
+            done = [i for i in sorted(answered) if not missing[i]]
+            settle([rows[i] for i in done], [scored[i] for i in done])
+
+    def _read_off(self, batch: Sequence[Group]) -> list[tuple[Ask, float]]:
+        """All that is asked of a batch."""
+        layout = lay_out(batch, self.device, self._network.dtype)
+        states_TD = self._network.run_packed(layout)
+        self._stems.remember(group.keep for group in batch if group.keep is not None)
+        asked: list[tuple[int, Ask]] = []
+        for group, start in zip(batch, layout.starts, strict=True):
+            place = start
+            for run in group.runs:
+                asked.extend((place + ask.offset, ask) for ask in run.asks)
+                place += len(run.tokens)
+        asked.sort(key=lambda pair: pair[0])
+        places = sorted({place for place, _ in asked})
+        row_of = {place: i for i, place in enumerate(places)}
+        log_probs = target_log_probs(
+            self._network.head,
+            states_TD[torch.tensor(places, dtype=torch.long, device=self.device)],
+            [row_of[place] for place, _ in asked],
+            [ask.token for _, ask in asked],
+            self._network.vocabulary,
+        )
+        return [(ask, log_prob) for (_, ask), log_prob in zip(asked, log_probs, strict=True)]
+
+    def _staged(self, rows: Sequence[_Row], settle: _Settle) -> None:
+        """Scores of rows, stage by stage or whole."""
         contexts: dict[tuple[int, ...], list[_Row]] = {}
-        for row in self._rows(asked):
+        for row in rows:
             contexts.setdefault(row.given, []).append(row)
         stem, skipped = self._stem(list(contexts))
         single = [rows[0] for rows in contexts.values() if len(rows) == 1]
@@ -340,7 +398,7 @@ class CausalModel(LanguageModel):
         leads = [len(row.given) - skipped - 1 for row in rows]
         return self._scores(states_BSD, leads, [row.said for row in rows])
 
-    def _branches(self, contexts: Sequence[Sequence[_Row]], stem: Any, skipped: int, settle: Any) -> None:
+    def _branches(self, contexts: Sequence[Sequence[_Row]], stem: Any, skipped: int, settle: _Settle) -> None:
         """Scores of rows whose contexts, all of one length, have several said texts each."""
         ids_BS, _ = padded([rows[0].given[skipped:] for rows in contexts], self._fill, self.device)
         states_BSD, cache = self._network.run(ids_BS, self._grown(stem, len(contexts)), keep=True)
@@ -417,6 +475,51 @@ class _Going(Saying):
         return _Going(self._network, whole_BS, None, self._unsaid)
 
 
+class _Stems:
+    """The last beginnings that were stored, for the calls that follow.
+
+    They hold as long as the weights are the same tensors, unchanged.
+
+    Args:
+        parameters: the network's.
+        most: tokens kept at most, but for a single longer beginning.
+    """
+
+    def __init__(self, parameters: Callable[[], Iterable[Tensor]], most: int) -> None:
+        self._parameters = parameters
+        self._most = most
+        self._kept: list[Stored] = []
+        self._weights: list[tuple[int, int]] = []
+
+    def recalled(self, tokens: tuple[int, ...], most: int) -> Stored | None:
+        """The longest kept beginning of a text, at most so many tokens of it; None where all are short."""
+        best, length = None, _WORTH_SHARING - 1
+        for stored in self._kept:
+            alike = min(common_prefix([stored.tokens, tokens]), most)
+            if alike > length:
+                best, length = stored, alike
+        if best is None:
+            return None
+        return best if length == len(best.tokens) else shortened(best, length)
+
+    def remember(self, stored: Iterable[Stored]) -> None:
+        """Keep beginnings that a text begins with; the oldest are dropped."""
+        self._kept.extend(each for each in stored if each.behind is None and len(each.tokens) >= _WORTH_SHARING)
+        while len(self._kept) > 1 and sum(len(each.tokens) for each in self._kept) > self._most:
+            self._kept.pop(0)
+
+    def check(self) -> None:
+        """Forget everything if a weight has changed."""
+        # A tensor made in inference mode counts no changes, and cannot be trained either.
+        now = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in self._parameters()]
+        if now != self._weights:
+            self._weights = now
+            self._kept.clear()
+
+
+_Settle = Callable[[Sequence["_Row"], Sequence[Sequence[float]]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """A given and a said text, and where in the list of queries the pair is asked."""
@@ -439,62 +542,3 @@ class _Row:
 def _sides(query: Query) -> tuple[str, str]:
     given = query.given.rstrip()
     return given, query.given[len(given) :] + query.said
-
-
-class Network:
-    """The body and the head of a causal network.
-
-    Whether they may be used apart, and whether the body can go on from a cache, is found out on a few tokens: some
-    classes scale or bend their logits behind the head, and some keep a state that cannot be repeated. Those are run
-    whole, on their own forward.
-    """
-
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self.vocabulary: int = model.config.get_text_config().vocab_size
-        self._model = model
-        self._body = model.base_model
-        self._head = model.get_output_embeddings()
-        probe_BS = torch.tensor([[i % self.vocabulary for i in (3, 1, 4, 1, 5)]], device=device)
-        whole_BSV = model(input_ids=probe_BS, use_cache=False).logits
-        self._apart = False
-        self.shares = False
-        if self._head is None or self._body is model:
-            return
-        out = self._body(input_ids=probe_BS[:, :2], use_cache=True)
-        cache = getattr(out, "past_key_values", None)
-        states_BSD = self._body(input_ids=probe_BS, use_cache=False).last_hidden_state
-        # The same numbers in the same order: anything done to the logits besides shows up in the last bits.
-        self._apart = torch.equal(self._head(states_BSD), whole_BSV)
-        if not self._apart or not _repeatable(cache):
-            return
-        rest_BSD = self._body(input_ids=probe_BS[:, 2:], past_key_values=cache, use_cache=True).last_hidden_state
-        tolerance = 1e-3 if states_BSD.dtype == torch.float32 else 1e-1
-        self.shares = torch.allclose(rest_BSD, states_BSD[:, 2:], rtol=tolerance, atol=tolerance)
-
-    def run(self, ids_BS: Tensor, cache: Any, *, keep: bool) -> tuple[Tensor, Any]:
-        """States of the ids behind what the cache holds, and the cache that has grown by them."""
-        if not self._apart:
-            return self._model(input_ids=ids_BS, use_cache=False).logits, None
-        out = self._body(input_ids=ids_BS, past_key_values=cache, use_cache=keep)
-        return out.last_hidden_state, out.past_key_values if keep else None
-
-    @property
-    def output(self) -> Any:
-        """The module that the head is; None where the network is run whole, and its states are logits already."""
-        return self._head if self._apart else None
-
-    def head(self, states_ND: Tensor) -> Tensor:
-        """Logits (N, V)."""
-        if not self._apart:
-            return states_ND
-        logits_NV: Tensor = self._head(states_ND)
-        return logits_NV
-
-
-def _repeatable(cache: Any) -> bool:
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-    return type(cache) is DynamicCache and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
-    )
