@@ -16,7 +16,7 @@ def read_off(rows, budget, recall=None):
     seen = {}
     found = {}
     lengths = []
-    for batch in tree_batches(rows, budget, recall=recall):
+    for batch in tree_batches(rows, lambda: budget, recall=recall):
         lengths.append(sum(group.length for group in batch))
         fresh = []
         for group in batch:
@@ -96,12 +96,19 @@ def test_short_common_beginnings_are_not_worth_a_batch_of_their_own():
     assert sum(check(rows, 20)) == 8 * 10
 
 
+def test_texts_that_share_next_to_nothing_are_no_group():
+    # A mark in front of all texts, which together fit into a batch.
+    rows = [((0, *range(1000 * i, 1000 * i + 150)), (k, 1)) for i in range(1, 6) for k in (1, 2, 3)]
+    batches = list(tree_batches(rows, lambda: 5000))
+    assert [[group.length for group in batch] for batch in batches] == [[154] * 5]
+
+
 def test_what_is_still_stored_is_not_computed_again():
     stem = tuple(range(50))
     kept = Stored(stem)
     rows = [((*stem, i), (k, 1)) for i in (60, 61) for k in (1, 2)]
     computed = []
-    for batch in tree_batches(rows, 1000, recall=lambda tokens, most: kept if most >= 50 else None):
+    for batch in tree_batches(rows, lambda: 1000, recall=lambda tokens, most: kept if most >= 50 else None):
         computed.extend(batch)
         assert all(group.behind is kept for group in batch)
     assert sum(group.length for group in computed) == 2 * (1 + 2)
@@ -128,12 +135,12 @@ def test_deep_trees_do_not_exhaust_the_stack():
 @pytest.mark.parametrize("budget", [1, 5])
 def test_a_batch_holds_no_more_than_its_budget_unless_a_text_is_longer(budget):
     rows = [((i, *range(3 + i % 4)), (1, 2)) for i in range(10, 30)]
-    for batch in tree_batches(rows, budget):
+    for batch in tree_batches(rows, lambda: budget):
         assert sum(g.length for g in batch) <= budget or len(batch) == 1
 
 
 def test_no_rows_no_batches():
-    assert list(tree_batches([], 10)) == []
+    assert list(tree_batches([], lambda: 10)) == []
 
 
 def test_equal_rows_are_all_answered():

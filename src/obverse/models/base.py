@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from obverse.errors import ModelError
 from obverse.models.generation import Generated
+from obverse.models.work import Work
 from obverse.queries import Likelihood, Query
 
 Progress = Callable[[int], None]
@@ -83,6 +84,23 @@ class LanguageModel(ABC):
         Raises:
             WindowError: a query does not fit the window, and the truncation is not `reference`.
         """
+
+    def limit(self, *, memory: int | None = None, naive: bool = False) -> None:
+        """How the model works from now on. No answer depends on it (to 1e-4 nats in fp32).
+
+        Args:
+            memory: bytes that batches may take on top of what is in use now; None for no limit.
+            naive: compute each query alone, sharing nothing, as a check on all that is shared otherwise.
+
+        Raises:
+            ModelError: the limit is too small, or cannot be kept on this system.
+        """
+        del memory, naive  # there are no passes that take memory or share work
+
+    @property
+    def work(self) -> Work:
+        """What was asked of the model so far and what it computed; all zero where it runs no network."""
+        return Work()
 
     @abstractmethod
     def count_tokens(self, text: str) -> int:

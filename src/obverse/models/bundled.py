@@ -20,6 +20,7 @@ from obverse.errors import ModelError, OutputError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
 from obverse.models.generation import Generated
 from obverse.models.sentence_encoder import sentence_vectors
+from obverse.models.work import Work
 from obverse.queries import Likelihood, Query
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ class BundledModel(LanguageModel):
         self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
     ) -> list[Likelihood]:
         return self._language_model.log_likelihoods(queries, progress=progress, pieces=pieces)
+
+    @property
+    def work(self) -> Work:
+        return self._language_model.work
+
+    def limit(self, *, memory: int | None = None, naive: bool = False) -> None:
+        self._language_model.limit(memory=memory, naive=naive)
 
     def candidates(
         self,

@@ -11,6 +11,7 @@ Axes: B rows of a batch, S positions of a row, N chosen positions, D width, V vo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -30,11 +31,10 @@ from obverse.models.plan import Shared, batches, blocks, common_prefix, share
 from obverse.models.prefix_tree import Ask, Group, Stored, tree_batches
 from obverse.models.tokens import Tokens, surely_within
 from obverse.models.tree_attention import lay_out, shortened
+from obverse.models.work import Budget, NoMemory, Work, divided
 from obverse.queries import Likelihood, Query
 
 _BLOCK_ROWS = 4096
-_BUDGET_CPU = 1024
-_BUDGET_ACCELERATOR = 8192
 
 Sides = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a query: what is read, and what is scored."""
@@ -61,7 +61,7 @@ class CausalModel(LanguageModel):
         name: how it was asked for.
         conventions: `truncation="reference"` cuts texts at the window (both sides on their right) instead of refusing.
         window: the limit on both sides together; None reads it off the configuration.
-        token_budget: the largest padded area of a batch; None chooses by device. No answer depends on it.
+        token_budget: tokens of a batch at most; None chooses by device. No answer depends on it.
     """
 
     family = "causal"
@@ -88,23 +88,28 @@ class CausalModel(LanguageModel):
         limit = getattr(model.config, "max_position_embeddings", None)
         # The last token is never read, but an empty given side needs one place for its opening token.
         self.window = window or Window(joint=None if limit is None else limit - len(self._bos))
-        on_cpu = self.device.type == "cpu"
-        self._budget = token_budget or (_BUDGET_CPU if on_cpu else _BUDGET_ACCELERATOR)
-        self._stems = _Stems(model.parameters, _STEM_BATCHES * self._budget)
+        self._work = Work()
+        self._budget = Budget(self.device, token_budget)
+        self._naive = False
+        self._stems = _Stems(model.parameters, _STEM_BATCHES * self._budget())
         fill = getattr(tokenizer, "pad_token_id", None)
         self._fill = 0 if fill is None else fill
 
     def log_likelihoods(
         self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
     ) -> list[Likelihood]:
-        groups = share(_sides(query) for query in queries)
-        self._refuse_overlong(groups)
         answers: list[Likelihood | None] = [None] * len(queries)
-        self._stems.check()
-        with torch.inference_mode():
+        with self._work.timed(), torch.inference_mode():
+            self._stems.check()
+            groups = next(self._work.planned([share(_sides(query) for query in queries)]))
+            self._refuse_overlong(groups)
             for block in blocks(groups, _BLOCK_ROWS):
                 self._answer(block, answers, progress, pieces)
         return [answer for answer in answers if answer is not None]
+
+    def limit(self, *, memory: int | None = None, naive: bool = False) -> None:
+        self._budget.limit(memory)
+        self._naive = naive
 
     def candidates(
         self,
@@ -137,7 +142,7 @@ class CausalModel(LanguageModel):
             unsaid_M = torch.tensor(unsaid, dtype=torch.long, device=self.device)
             for (length, room), rows in sorted(alike.items(), reverse=True):
                 limits = Limits(room, ends, stop)
-                at_once = max(1, self._budget // (width * (length - skipped)))
+                at_once = max(1, self._budget() // (width * (length - skipped)))
                 for start in range(0, len(rows), at_once):
                     some = rows[start : start + at_once]
                     ids_BS, _ = padded([read[skipped:] for read, _ in some], self._fill, self.device)
@@ -187,6 +192,10 @@ class CausalModel(LanguageModel):
     @cached_property
     def _digest(self) -> str:
         return weights_digest(self.model, self.tokenizer.get_vocab(), self.conventions)
+
+    @property
+    def work(self) -> Work:
+        return self._work
 
     @property
     def opening(self) -> tuple[int, ...]:
@@ -303,53 +312,89 @@ class CausalModel(LanguageModel):
             if progress is not None:
                 progress(sum(len(row.places) for row in rows))
 
+        begun = time.perf_counter()
         rows = self._rows(asked)
+        self._work.planning += time.perf_counter() - begun
+        for row in rows:
+            self._work.queries += len(row.places)
+            self._work.asked += len(row.places) * (len(row.given) + max(0, len(row.said) - 1))
         reach = self._network.reach
         longest = max(len(row.given) + len(row.said) for row in rows)
-        if self._network.packs and (reach is None or longest <= reach):
+        if self._naive:
+            for row in rows:
+                for _ in row.places:
+                    scored = self._whole([row], None, 0)
+                settle([row], scored)
+        elif self._network.packs and (reach is None or longest <= reach):
             self._packed(rows, settle)
         else:
             self._staged(rows, settle)
 
     def _packed(self, rows: Sequence[_Row], settle: _Settle) -> None:
         """Scores of rows as one tree."""
-        scored: list[list[float]] = [[0.0] * len(row.said) for row in rows]
-        missing = [len(row.said) for row in rows]
         silent = [row for row in rows if not row.said]
         settle(silent, [()] * len(silent))
-        spoken = [i for i, row in enumerate(rows) if row.said]
-        tree = [(rows[i].given, rows[i].said) for i in spoken]
-        for batch in tree_batches(tree, self._budget, recall=self._stems.recalled):
-            for ask, log_prob in self._read_off(batch):
-                row = spoken[ask.row]
-                scored[row][ask.index] = log_prob
-                missing[row] -= 1
-            answered = {spoken[ask.row] for group in batch for run in group.runs for ask in run.asks}
-            done = [i for i in sorted(answered) if not missing[i]]
-            settle([rows[i] for i in done], [scored[i] for i in done])
+        rows = [row for row in rows if row.said]
+        while rows:
+            planned = self._budget()
+            done: set[int] = set()
+            try:
+                self._tree(rows, settle, done)
+            except NoMemory:
+                # What shares a beginning is divided by planning it anew, for smaller batches.
+                if planned <= max(len(row.given) + len(row.said) for row in rows):
+                    raise
+            rows = [row for i, row in enumerate(rows) if i not in done]
 
-    def _read_off(self, batch: Sequence[Group]) -> list[tuple[Ask, float]]:
-        """All that is asked of a batch."""
+    def _tree(self, rows: Sequence[_Row], settle: _Settle, done: set[int]) -> None:
+        """Settle rows as they are answered, and add their numbers to `done`."""
+        scored: list[list[float]] = [[0.0] * len(row.said) for row in rows]
+        missing = [len(row.said) for row in rows]
+        tree = [(row.given, row.said) for row in rows]
+        for batch in self._work.planned(tree_batches(tree, self._budget, recall=self._stems.recalled)):
+            answered = set()
+            for asks in divided(batch, self._read_off, halve=self._budget.halve):
+                for ask, log_prob in asks:
+                    scored[ask.row][ask.index] = log_prob
+                    missing[ask.row] -= 1
+                    answered.add(ask.row)
+            whole = sorted(i for i in answered if not missing[i])
+            settle([rows[i] for i in whole], [scored[i] for i in whole])
+            done.update(whole)
+
+    def _read_off(self, batch: Sequence[Group]) -> list[list[tuple[Ask, float]]]:
+        """All that is asked of each group of a batch."""
         layout = lay_out(batch, self.device, self._network.dtype)
         states_TD = self._network.run_packed(layout)
-        self._stems.remember(group.keep for group in batch if group.keep is not None)
-        asked: list[tuple[int, Ask]] = []
-        for group, start in zip(batch, layout.starts, strict=True):
+        asked: list[tuple[int, int, Ask]] = []
+        for i, (group, start) in enumerate(zip(batch, layout.starts, strict=True)):
             place = start
             for run in group.runs:
-                asked.extend((place + ask.offset, ask) for ask in run.asks)
+                asked.extend((place + ask.offset, i, ask) for ask in run.asks)
                 place += len(run.tokens)
-        asked.sort(key=lambda pair: pair[0])
-        places = sorted({place for place, _ in asked})
+        asked.sort(key=lambda entry: entry[0])
+        places = sorted({place for place, _, _ in asked})
         row_of = {place: i for i, place in enumerate(places)}
         log_probs = target_log_probs(
             self._network.head,
             states_TD[torch.tensor(places, dtype=torch.long, device=self.device)],
-            [row_of[place] for place, _ in asked],
-            [ask.token for _, ask in asked],
+            [row_of[place] for place, _, _ in asked],
+            [ask.token for _, _, ask in asked],
             self._network.vocabulary,
         )
-        return [(ask, log_prob) for (_, ask), log_prob in zip(asked, log_probs, strict=True)]
+        out: list[list[tuple[Ask, float]]] = [[] for _ in batch]
+        for (_, i, ask), log_prob in zip(asked, log_probs, strict=True):
+            out[i].append((ask, log_prob))
+        kept = [group.keep for group in batch if group.keep is not None]
+        self._stems.remember(kept)
+        self._work.stored += sum(len(each.tokens) for each in kept)
+        self._count(states_TD.shape[0])
+        return out
+
+    def _count(self, tokens: int) -> None:
+        self._work.computed += tokens
+        self._work.batches += 1
+        self._budget.note(tokens)
 
     def _staged(self, rows: Sequence[_Row], settle: _Settle) -> None:
         """Scores of rows, stage by stage or whole."""
@@ -361,14 +406,14 @@ class CausalModel(LanguageModel):
         several = [rows for rows in contexts.values() if len(rows) > 1]
         if not self._network.shares:
             single, several = [row for rows in contexts.values() for row in rows], []
-        for batch in batches([len(row.given) - skipped + len(row.said) for row in single], self._budget):
-            rows = [single[i] for i in batch]
-            settle(rows, self._whole(rows, stem, skipped))
+        for batch in batches([len(row.given) - skipped + len(row.said) for row in single], self._budget()):
+            alone = [single[i] for i in batch]
+            settle(alone, divided(alone, lambda some: self._whole(some, stem, skipped), halve=self._budget.halve))
         # Contexts of one length go together, so that no position of theirs is padding and no mask is needed.
         several.sort(key=lambda rows: len(rows[0].given))
         for length, alike in groupby(several, key=lambda rows: len(rows[0].given)):
             some = list(alike)
-            at_once = max(1, self._budget // (length - skipped))
+            at_once = max(1, self._budget() // (length - skipped))
             for start in range(0, len(some), at_once):
                 self._branches(some[start : start + at_once], stem, skipped, settle)
 
@@ -381,6 +426,7 @@ class CausalModel(LanguageModel):
         if length < _WORTH_SHARING:
             return None, 0
         ids_BS, _ = padded([contexts[0][:length]], self._fill, self.device)
+        self._count(length)
         return self._network.run(ids_BS, None, keep=True)[1], length
 
     def _grown(self, stem: Any, rows: int) -> Any:
@@ -395,6 +441,7 @@ class CausalModel(LanguageModel):
             [(row.given + row.said)[skipped:-1] or (self._fill,) for row in rows], self._fill, self.device
         )
         states_BSD, _ = self._network.run(ids_BS, self._grown(stem, len(rows)), keep=stem is not None)
+        self._count(ids_BS.numel())
         leads = [len(row.given) - skipped - 1 for row in rows]
         return self._scores(states_BSD, leads, [row.said for row in rows])
 
@@ -402,6 +449,7 @@ class CausalModel(LanguageModel):
         """Scores of rows whose contexts, all of one length, have several said texts each."""
         ids_BS, _ = padded([rows[0].given[skipped:] for rows in contexts], self._fill, self.device)
         states_BSD, cache = self._network.run(ids_BS, self._grown(stem, len(contexts)), keep=True)
+        self._count(ids_BS.numel())
         branches = [(owner, row) for owner, rows in enumerate(contexts) for row in rows]
         opened = [i for i, (_, row) in enumerate(branches) if row.said]
         scored: list[list[float]] = [[] for _ in branches]
@@ -417,12 +465,13 @@ class CausalModel(LanguageModel):
         wanted = [i for i in opened if len(branches[i][1].said) > 1]
         # A row carries its context's keys and values along, which weigh on memory as positions do.
         load = len(contexts[0][0].given) // 4
-        for batch in batches([len(branches[i][1].said) - 1 + load for i in wanted], self._budget):
+        for batch in batches([len(branches[i][1].said) - 1 + load for i in wanted], self._budget()):
             chosen = [wanted[i] for i in sorted(batch)]
             index_B = torch.tensor([branches[i][0] for i in chosen], device=self.device)
             said = [branches[i][1].said for i in chosen]
             ids_BS, _ = padded([ids[:-1] for ids in said], self._fill, self.device)
             states_BSD, _ = self._network.run(ids_BS, cache_rows(cache, index_B), keep=True)
+            self._count(ids_BS.numel())
             rest = self._scores(states_BSD, [0] * len(said), [ids[1:] for ids in said])
             for i, log_probs in zip(chosen, rest, strict=True):
                 scored[i].extend(log_probs)

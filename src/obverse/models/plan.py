@@ -5,7 +5,7 @@ Pure bookkeeping over texts and lengths. It changes the order in which a model w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -54,36 +54,33 @@ def blocks(groups: Sequence[Shared], rows: int) -> Iterator[list[Shared]]:
         yield block
 
 
-def batches(lengths: Sequence[int], budget: int, *, slack: int = 128) -> list[list[int]]:
-    """Indices in batches of like length, longest first.
+def batches(lengths: Sequence[int], budget: int | Callable[[], int], *, slack: int = 128) -> Iterator[list[int]]:
+    """Indices in batches of like length, longest first; each index once.
 
     Args:
         lengths: the width of each row.
-        budget: the largest padded area (rows times the longest row) of a batch; a longer row stands alone.
+        budget: the largest padded area (rows times the longest row) of a batch, or what tells that of the next one; a
+            longer row stands alone.
         slack: how much padding a batch may hold before the next row starts a new one. A batch costs a fixed time of
             its own, about that of so many positions, so a little padding is cheaper than many small batches; an
             eighth of the batch's area is allowed on top.
-
-    Returns:
-        every index once.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    out: list[list[int]] = []
     batch: list[int] = []
-    width = padding = 0
+    width = padding = most = 0
     for i in order:
         waste = width - lengths[i]
         area = width * (len(batch) + 1)
-        if batch and (area > budget or padding + waste > slack + area // 8):
-            out.append(batch)
+        if batch and (area > most or padding + waste > slack + area // 8):
+            yield batch
             batch = []
         if not batch:
             width, padding, waste = lengths[i], 0, 0
+            most = budget() if callable(budget) else budget
         batch.append(i)
         padding += waste
     if batch:
-        out.append(batch)
-    return out
+        yield batch
 
 
 def common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:

@@ -16,6 +16,8 @@ Tokens = tuple[int, ...]
 
 # Tokens that storing a beginning has to save before it is worth a place of its own in the tree.
 _WORTH_STORING = 64
+# Pairs of places that are compared in the time of one token, through a layer of some 700 units.
+_PAIRS_A_TOKEN = 4096
 # Stored tokens that are held at a time for what stands behind them, in batches.
 _HELD_BATCHES = 4
 
@@ -96,13 +98,13 @@ Recall = Callable[[Tokens, int], Stored | None]
 
 
 def tree_batches(
-    rows: Sequence[tuple[Tokens, Tokens]], budget: int, *, recall: Recall | None = None
+    rows: Sequence[tuple[Tokens, Tokens]], budget: Callable[[], int], *, recall: Recall | None = None
 ) -> Iterator[list[Group]]:
     """The batches that compute all rows, each behind those it depends on.
 
     Args:
         rows: ids that are read (at least one) and ids that are scored behind them. The last scored one is never read.
-        budget: tokens of a batch at most; a longer text that shares nothing stands alone.
+        budget: tokens of the next batch at most; a longer text that shares nothing stands alone.
         recall: what is still stored.
 
     Returns:
@@ -121,9 +123,9 @@ def tree_batches(
                 behind.extend(children)
             yield from _filled(keeps, budget)
             branches = behind
-        whole, large = _parted(branches, budget)
+        whole, large = _parted(branches, budget())
         yield from _filled([group for branch in whole for group in branch.groups(recall)], budget)
-        waiting.extend((piece, True) for piece in reversed(_pieces(large, _HELD_BATCHES * budget)))
+        waiting.extend((piece, True) for piece in reversed(_pieces(large, _HELD_BATCHES * budget())))
 
 
 @dataclass(eq=False, slots=True)
@@ -155,6 +157,18 @@ class _Branch:
     def saving(self) -> int:
         """Tokens that are not computed again if this node is stored."""
         return (len(self.prefix) + len(self.node.tokens)) * (len(self.node.children) - 1)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether its children see so little in common that pairs of places would be computed for nothing.
+
+        In a group all places are compared. A beginning of one token that all texts share must not make one group of
+        them: to compute the token again for each costs less.
+        """
+        front = len(self.prefix) + len(self.node.tokens)
+        children = [front + child.size for child in self.node.children]
+        saved = self.size**2 - sum(size**2 for size in children)
+        return saved > _PAIRS_A_TOKEN * front * (len(children) - 1)
 
     def children(self) -> list[_Branch]:
         """The branches below, each with this one's tokens in front; what is asked of these is asked once."""
@@ -279,7 +293,7 @@ def _parted(branches: Sequence[_Branch], budget: int) -> tuple[list[_Branch], li
     todo = list(reversed(branches))
     while todo:
         branch = todo.pop()
-        if branch.size <= budget or not branch.node.children:
+        if not branch.node.children or (branch.size <= budget and not branch.is_wide):
             whole.append(branch)
         elif branch.saving >= _WORTH_STORING:
             large.append(branch)
@@ -301,7 +315,7 @@ def _pieces(branches: Sequence[_Branch], most: int) -> list[list[_Branch]]:
     return out
 
 
-def _filled(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:
+def _filled(groups: Sequence[Group], budget: Callable[[], int]) -> Iterator[list[Group]]:
     """Groups in batches; those behind the same and of the same shape side by side."""
     paths: dict[int, int] = {}
     ordered = sorted(
@@ -311,7 +325,7 @@ def _filled(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:
     tokens = 0
     for group in ordered:
         length = group.length
-        if batch and tokens + length > budget:
+        if batch and tokens + length > budget():
             yield batch
             batch, tokens = [], 0
         batch.append(group)

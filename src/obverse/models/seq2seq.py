@@ -10,6 +10,7 @@ V vocabulary.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,12 +28,11 @@ from obverse.models.forward import cache_rows, end_tokens, likeliest, padded, ta
 from obverse.models.generation import Generated, Limits, Saying, check_count, search
 from obverse.models.plan import Shared, batches, blocks, share
 from obverse.models.tokens import Tokens, surely_within
+from obverse.models.work import Budget, Work, divided
 from obverse.queries import Likelihood, Query
 
 # Different (given, said) pairs worked on at a time: bounds what is held beside the answers.
 _BLOCK_ROWS = 8192
-_BUDGET_CPU = 1024
-_BUDGET_ACCELERATOR = 8192
 
 Sides = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a query: what is read, and what is scored."""
@@ -96,20 +96,29 @@ class Seq2SeqModel(LanguageModel):
         self._tokens = Tokens(tokenizer)
         self._frame = _frame(model, self._tokens, conventions.eos, name)
         self.window = _window(model, self._frame, conventions) if window is None else window
-        on_cpu = self.device.type == "cpu"
-        self._budget = token_budget or (_BUDGET_CPU if on_cpu else _BUDGET_ACCELERATOR)
+        self._work = Work()
+        self._budget = Budget(self.device, token_budget)
+        self._naive = False
         self._fill = _first(getattr(tokenizer, "pad_token_id", None), 0)
 
     def log_likelihoods(
         self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
     ) -> list[Likelihood]:
-        groups = share(self._sides(query) for query in queries)
-        self._refuse_overlong(groups)
         answers: list[Likelihood | None] = [None] * len(queries)
-        with torch.inference_mode():
+        with self._work.timed(), torch.inference_mode():
+            groups = next(self._work.planned([share(self._sides(query) for query in queries)]))
+            self._refuse_overlong(groups)
             for block in blocks(groups, _BLOCK_ROWS):
                 self._answer(block, answers, progress, pieces)
         return [answer for answer in answers if answer is not None]
+
+    def limit(self, *, memory: int | None = None, naive: bool = False) -> None:
+        self._budget.limit(memory)
+        self._naive = naive
+
+    @property
+    def work(self) -> Work:
+        return self._work
 
     def candidates(
         self,
@@ -137,7 +146,7 @@ class Seq2SeqModel(LanguageModel):
             # White space that joins the said side (`lm-eval`) can make beginnings differ, and their lengths with them.
             for start in dict.fromkeys(begun):
                 alike = [i for i, ids in enumerate(begun) if ids == start]
-                for batch in batches([len(given[i]) for i in alike], max(1, self._budget // width)):
+                for batch in batches([len(given[i]) for i in alike], max(1, self._budget() // width)):
                     chosen = [alike[i] for i in batch]
                     opened = self._opened([given[i] for i in chosen], start, ends)
                     found = search(
@@ -289,33 +298,63 @@ class Seq2SeqModel(LanguageModel):
     def _answer(
         self, block: Sequence[Shared], answers: list[Likelihood | None], progress: Progress | None, pieces: bool
     ) -> None:
+        begun = time.perf_counter()
         given_ids = self._tokens.passing(group.given for group in block)
         given = [self._given_row(group.given, ids) for group, ids in zip(block, given_ids, strict=True)]
         texts = list(dict.fromkeys(text for group in block for text in group.said))
         said = {text: self._said_row(text, ids) for text, ids in zip(texts, self._tokens.of(texts), strict=True)}
-        for batch in batches([len(row) for row, _ in given], self._budget):
-            hidden_BGD, mask_BG = self._encode_rows([given[i][0] for i in batch])
-            rows = [(b, i, j) for b, i in enumerate(batch) for j in range(len(block[i].said))]
-            targets = [said[block[i].said[j]][0] for _, i, j in rows]
-            scored = self._decode(hidden_BGD, mask_BG, [b for b, _, _ in rows], targets)
-            answered = 0
-            for (_, i, j), ids, token_nats in zip(rows, targets, scored, strict=True):
-                likelihood = Likelihood(
-                    fsum(token_nats),
-                    len(ids),
-                    tuple(token_nats),
-                    self._tokens.pieces(ids) if pieces else (),
-                    given[i][1] + said[block[i].said[j]][1],
-                )
-                for place in block[i].places[j]:
+        self._work.planning += time.perf_counter() - begun
+        start = len(self._frame.start)
+        for group, (row, _) in zip(block, given, strict=True):
+            for text, places in zip(group.said, group.places, strict=True):
+                self._work.queries += len(places)
+                self._work.asked += len(places) * (len(row) + start - 1 + len(said[text][0]))
+
+        def scored(members: Sequence[int]) -> list[list[list[float]]]:
+            """The log-probabilities of each said text of some contexts."""
+            owners = [b for b, i in enumerate(members) for _ in block[i].said]
+            targets = [said[text][0] for i in members for text in block[i].said]
+            hidden_BGD, mask_BG = self._encode_rows([given[i][0] for i in members])
+            found = iter(self._decode(hidden_BGD, mask_BG, owners, targets))
+            return [[next(found) for _ in block[i].said] for i in members]
+
+        def settle(i: int, nats: Sequence[Sequence[float]]) -> None:
+            group, cut = block[i], given[i][1]
+            for text, places, token_nats in zip(group.said, group.places, nats, strict=True):
+                ids, lost = said[text]
+                shown = self._tokens.pieces(ids) if pieces else ()
+                likelihood = Likelihood(fsum(token_nats), len(ids), tuple(token_nats), shown, cut + lost)
+                for place in places:
                     answers[place] = likelihood
-                answered += len(block[i].places[j])
             if progress is not None:
-                progress(answered)
+                progress(sum(map(len, group.places)))
+
+        if self._naive:
+            for i, group in enumerate(block):
+                asked = zip(group.said, group.places, strict=True)
+                settle(i, [self._alone(given[i][0], said[text][0], len(places)) for text, places in asked])
+            return
+        for batch in batches([len(row) for row, _ in given], self._budget):
+            for i, nats in zip(batch, divided(batch, scored, halve=self._budget.halve), strict=True):
+                settle(i, nats)
+
+    def _alone(self, given: tuple[int, ...], said: tuple[int, ...], times: int) -> list[float]:
+        """Log-probabilities of one query, computed by itself as often as it is asked."""
+        for _ in range(times):
+            hidden_BGD, mask_BG = self._encode_rows([given])
+            found = self._decode(hidden_BGD, mask_BG, [0], [said])[0]
+        return found
 
     def _encode_rows(self, rows: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
         ids_BG, mask_BG = padded(rows, self._fill, self.device)
-        return self._network.encode(ids_BG, mask_BG), mask_BG
+        hidden_BGD = self._network.encode(ids_BG, mask_BG)
+        self._count(ids_BG.numel())
+        return hidden_BGD, mask_BG
+
+    def _count(self, tokens: int) -> None:
+        self._work.computed += tokens
+        self._work.batches += 1
+        self._budget.note(tokens)
 
     def _decode(
         self, hidden_BGD: Tensor, mask_BG: Tensor | None, owners: list[int], targets: list[tuple[int, ...]]
@@ -326,7 +365,7 @@ class Seq2SeqModel(LanguageModel):
         scored: list[list[float]] = [[] for _ in targets]
         wanted = [row for row, ids in enumerate(targets) if ids]
         lead = len(self._frame.start) - 1
-        for batch in batches([len(targets[row]) + lead for row in wanted], self._budget):
+        for batch in batches([len(targets[row]) + lead for row in wanted], self._budget()):
             rows = [wanted[i] for i in batch]
             index_B = torch.tensor([owners[row] for row in rows], device=self.device)
             ids_BS, _ = padded([(*self._frame.start, *targets[row][:-1]) for row in rows], self._fill, self.device)
@@ -334,6 +373,7 @@ class Seq2SeqModel(LanguageModel):
             states_BSD = self._network.decode(
                 ids_BS, hidden_BGD[index_B], None if mask_BG is None else mask_BG[index_B], None
             )
+            self._count(ids_BS.numel())
             self._score(states_BSD, rows, [targets[row] for row in rows], lead, scored)
         return scored
 
@@ -348,6 +388,7 @@ class Seq2SeqModel(LanguageModel):
         config = self._network.decoder_config
         cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
         first_BD = self._network.decode(start_BS, hidden_BGD, mask_BG, cache)[:, -1]
+        self._count(start_BS.numel())
         opened = [row for row, ids in enumerate(targets) if ids]
         log_probs = target_log_probs(
             self._network.head,
@@ -361,7 +402,7 @@ class Seq2SeqModel(LanguageModel):
         wanted = [row for row in opened if len(targets[row]) > 1]
         # A row carries its context's keys and values along, which weigh on memory as positions do.
         load = hidden_BGD.shape[1] // 4
-        for batch in batches([len(targets[row]) - 1 + load for row in wanted], self._budget):
+        for batch in batches([len(targets[row]) - 1 + load for row in wanted], self._budget()):
             rows = [wanted[i] for i in sorted(batch)]
             index_B = torch.tensor([owners[row] for row in rows], device=self.device)
             ids_BS, _ = padded([targets[row][:-1] for row in rows], self._fill, self.device)
@@ -374,6 +415,7 @@ class Seq2SeqModel(LanguageModel):
                     cache_rows(cache.self_attention_cache, index_B), cache_rows(cache.cross_attention_cache, index_B)
                 ),
             )
+            self._count(ids_BS.numel())
             self._score(states_BSD, rows, [targets[row][1:] for row in rows], 0, scored)
         return scored
 

@@ -1,0 +1,222 @@
+"""How much work a model was asked for, how much of it was done, and how many tokens a batch may hold.
+
+Under a memory limit the need is measured, not guessed: batches begin small and grow while the peak that was measured,
+scaled to the next size, stays under the limit. A batch that does not fit all the same is divided and run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from obverse.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+_USUAL_CPU = 1024
+_USUAL_ACCELERATOR = 8192
+# Under a limit the first batch has so many tokens, and each is at most so many times as large as the largest before.
+_FIRST = 64
+_GROWTH = 2
+# Of the limit; the rest is for what a batch of a size measured before needs beyond it.
+_SHARE = 0.8
+_MEBIBYTE = 2**20
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(slots=True)
+class Work:
+    """What was asked of a model and what it computed, summed over its calls.
+
+    Attributes:
+        queries: asked, repetitions counted.
+        asked: tokens that would go through the network if each query were run alone, padding not counted.
+        computed: tokens that went through it. Padding counts, for it is computed too.
+        batches: forward passes over bodies (an encoder's and a decoder's are two).
+        planning: seconds spent on tokenising and on choosing what is computed when.
+        seconds: all the time spent.
+        stored: tokens of beginnings that were computed once and seen by many.
+    """
+
+    queries: int = 0
+    asked: int = 0
+    computed: int = 0
+    batches: int = 0
+    planning: float = 0.0
+    seconds: float = 0.0
+    stored: int = 0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time of a whole call."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - begun
+
+    def planned(self, steps: Iterable[T]) -> Iterator[T]:
+        """The steps, the time of working each one out counted as planning."""
+        source = iter(steps)
+        while True:
+            begun = time.perf_counter()
+            try:
+                step = next(source)
+            except StopIteration:
+                return
+            finally:
+                self.planning += time.perf_counter() - begun
+            yield step
+
+
+class NoMemory(ModelError):
+    """A part of the work does not fit into memory, and cannot be divided any more."""
+
+
+class Budget:
+    """Tokens that a batch may hold.
+
+    Args:
+        device: where the model is.
+        tokens: of a batch at most; None chooses by device.
+    """
+
+    def __init__(self, device: torch.device, tokens: int | None = None) -> None:
+        self._most = tokens or (_USUAL_CPU if device.type == "cpu" else _USUAL_ACCELERATOR)
+        self._meter = _Meter(device)
+        self._limit: int | None = None
+        self._largest = 0
+        self._now = self._most
+
+    @property
+    def peak(self) -> int | None:
+        """Bytes in use at most since the limit was set, over those in use then; None where it cannot be measured."""
+        return self._meter.peak()
+
+    def limit(self, memory: int | None) -> None:
+        """Keep the memory of batches under so many bytes; None takes the limit away.
+
+        The weights and all else that is in memory when the limit is set do not count.
+
+        Raises:
+            ModelError: it is less than a few batches' own overhead, or memory cannot be measured here.
+        """
+        self._limit, self._largest, self._now = memory, 0, self._most
+        self._meter.start()
+        if memory is None:
+            return
+        if memory < 16 * _MEBIBYTE:
+            raise ModelError(
+                f"a memory limit of {memory:,} bytes is too small to run a network in",
+                where="memory limit",
+                mend="Give at least 16MB beyond the model's weights; 256MB is comfortable for small models.",
+            )
+        if self._meter.peak() is None:
+            raise ModelError(
+                "the memory in use cannot be measured on this system, so no limit can be kept",
+                where="memory limit",
+                mend="Leave the limit out; batches of the usual size are small.",
+            )
+        self._now = min(_FIRST, self._most)
+
+    def __call__(self) -> int:
+        return self._now
+
+    def note(self, tokens: int) -> None:
+        """A batch of so many tokens has been computed."""
+        if self._limit is None:
+            return
+        self._largest = max(self._largest, tokens)
+        used = self._meter.peak() or 0
+        fits = int(self._largest * self._limit * _SHARE / max(used, 1))
+        self._now = max(1, min(self._most, fits, self._largest * _GROWTH))
+
+    def halve(self) -> None:
+        """A batch did not fit: no later one is larger than half of it."""
+        self._most = max(1, self._now // 2)
+        self._now = self._most
+
+
+def divided(batch: Sequence[T], compute: Callable[[Sequence[T]], Sequence[A]], *, halve: Callable[[], None]) -> list[A]:
+    """What `compute` returns for the members of a batch, which is divided where it does not fit into memory.
+
+    Args:
+        compute: answers for the members, in order. It leaves nothing half done when it fails.
+        halve: told of each division.
+
+    Raises:
+        NoMemory: a single member does not fit.
+    """
+    try:
+        return list(compute(batch))
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    # Outside of the handler: the error holds on to the frames, and they to the tensors of the pass that failed.
+    halve()
+    if len(batch) < 2:
+        raise NoMemory(
+            "one text alone does not fit into memory",
+            mend="Shorten it, take a smaller model, or run on a machine with more memory.",
+        )
+    middle = len(batch) // 2
+    parts = (batch[:middle], batch[middle:])
+    return [answer for part in parts for answer in divided(part, compute, halve=halve)]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
+
+
+@dataclass(slots=True)
+class _Meter:
+    """The peak of the memory in use."""
+
+    device: torch.device
+    _base: int = field(default=0)
+
+    def start(self) -> None:
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._base = torch.cuda.memory_allocated(self.device)
+            return
+        with contextlib.suppress(OSError):
+            # Linux forgets the highest mark of this process; from here on it is measured anew.
+            _CLEAR.write_text("5")
+        self._base = _status("VmRSS") or 0
+
+    def peak(self) -> int | None:
+        if self.device.type == "cuda":
+            import torch
+
+            return max(0, torch.cuda.max_memory_allocated(self.device) - self._base)
+        highest = _status("VmHWM")
+        return None if highest is None else max(0, highest - self._base)
+
+
+def _status(key: str) -> int | None:
+    """A figure of this process in bytes; None where the system does not tell."""
+    try:
+        for line in _STATUS.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == key:
+                return int(value.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
