@@ -37,8 +37,9 @@ from obverse.recipes import audit as recipe
 from obverse.recipes.audit import AuditSettings, audit
 from obverse.recipes.predict import Stopped
 from obverse.recipes.predict_task import PredictSettings
-from obverse.reports.audit import Trial, percent, points, verdict
+from obverse.reports.audit import Trial, verdict
 from obverse.reports.guess import Hits
+from obverse.reports.phrases import whole_percent, whole_points
 from obverse.runs.partial import partial_path
 from obverse.tasks.labels import LabelSet
 from obverse.tasks.substitution import Substitution
@@ -841,8 +842,8 @@ def test_the_page_and_the_terminal_say_the_same(obverse, tmp_path):
 
 
 def test_numbers_in_words():
-    assert [percent(x) for x in (0, 0.001, 0.5, 0.999, 1)] == ["0 %", "under 1 %", "50 %", "over 99 %", "100 %"]
-    assert [points(x) for x in (0.062, -0.01, 0.001, -0.001)] == ["+6 points", "-1 point", "0 points", "0 points"]
+    assert [whole_percent(x) for x in (0, 0.001, 0.5, 0.999, 1)] == ["0 %", "under 1 %", "50 %", "over 99 %", "100 %"]
+    assert [whole_points(x) for x in (0.062, -0.01, 0.001, -0.001)] == ["+6 points", "-1 point", "0 points", "0 points"]
 
 
 # What is refused

@@ -6,6 +6,7 @@ P(w) = (n + 1) / (N + 1000).
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from obverse.catalog.algorithms import algorithm, prompt
 from obverse.catalog.index import Catalog
@@ -138,6 +140,13 @@ def evaluated(suite="films.toml", output="runs/a", model=None, **settings):
     model = model or CountingModel()
     report = evaluate_suite(EvaluateSettings(str(suite), Path(output), model=model.name, **settings), model=model)
     return report, list(read_run(output).records)
+
+
+def printed(report):
+    """What a report prints."""
+    console = Console(file=io.StringIO(), width=200)
+    report.render(console)
+    return console.file.getvalue()
 
 
 def log(*fractions):
@@ -530,8 +539,12 @@ def test_demonstrations_are_dropped_where_the_window_is_small(films):
     behind = [p for p in model.prompts if "Now complete" not in p]
     assert {p.count("Definition:") for p in behind} != {9}
     assert all(len(p.split()) <= 120 for p in model.prompts)
-    assert any("demonstrations dropped to fit the model's window, in 2 prompts" in line for line in report.told)
     assert not any(record.reason for record in records)
+    shown = {p.split("Day ")[1].split()[0]: p.count("Definition:") - 1 for p in behind}
+    lost = {record.row.removeprefix("w"): record.dropped for record in records if record.setting == "ICIL"}
+    assert lost == {day: 8 - count for day, count in shown.items()}
+    assert {record.dropped for record in records if record.setting == "zero-shot"} == {0}
+    assert printed(report).count(f"2 records of 4 with {min(lost.values())} demonstrations dropped to fit") == 1
 
 
 def test_a_prompt_that_never_fits_has_a_reason(films):
@@ -614,11 +627,19 @@ def test_exemplars_are_dropped_alike_in_all_settings(films):
     data = plain_folder(films / "data")
     model = Counted()
     model.window = Window(joint=60)
-    report, _ = evaluated("icl-settings", model=model, data=data, methods=("direct",), limit=3, keep_scores=False)
+    report, records = evaluated("icl-settings", model=model, data=data, methods=("direct",), limit=3, keep_scores=False)
     shown = {query.given.count("train ") for query in model.queries}
     assert shown < {2, 4, 6}
     assert all(len((query.given + query.said).split()) <= 60 for query in model.queries)
-    assert any("exemplars dropped to fit the model's window, in 12 prompts" in line for line in report.told)
+    fewest, most = min(shown), max(shown)
+    assert {record.dropped for record in records} == {8 - count for count in shown}
+    many = f"{8 - most} exemplars" if fewest == most else f"{8 - most} to {8 - fewest} exemplars"
+    assert f"12 records of 12 with {many} dropped to fit the model's window." in printed(report)
+    # All of it stands in the records: a run that went on tells what was dropped before, too.
+    again, _ = evaluated(
+        "icl-settings", model=model, data=data, methods=("direct",), limit=3, keep_scores=False, resume=True
+    )
+    assert f"12 records of 12 with {many} dropped to fit the model's window." in printed(again)
 
 
 def test_demonstrations_need_a_setting(films):
@@ -669,6 +690,17 @@ def test_scores_that_are_no_numbers_are_one_error(films):
         (("t0-heldot",), "there is no suite 't0-heldot'\nDid you mean 't0-heldout'?"),
         (("flipped-20",), "is a suite for training"),
         (("films.csv",), "films.csv: is no suite"),
+        (("",), "obverse: no suite is named\nKnown: bbh"),
+        (("x" * 300,), "there is no suite 'xxx"),
+        (("films.toml,super_glue/cb",), "'super_glue/cb' is no task file (.toml), and only those"),
+        (
+            ("super_glue/cb",),
+            "'super_glue/cb' is no suite\nA task is evaluated by a suite file with kind = \"evaluation\"",
+        ),
+        (
+            ("list-functions", "--tasks", "nosuch/*"),
+            "--tasks: the suite list-functions has no task 'nosuch/*'\nKnown: ",
+        ),
         (("gone.toml",), "gone.toml"),
         (("films.toml,films.toml",), "films.toml: is named twice"),
         (("t0-heldout",), "--data: the suite t0-heldout reads super_glue/rte from a data folder"),
@@ -702,11 +734,83 @@ def test_bad_input_is_one_error(obverse, arguments, said):
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_evaluation_without_a_record_is_begun_anew(films, batch_size):
+    class Broken(CountingModel):
+        def log_likelihoods(self, queries, *, progress=None, pieces=False):
+            return [Likelihood(math.nan, 1, (math.nan,)) for _ in queries]
+
+    with pytest.raises(ModelError):
+        evaluated(model=Broken(), methods=("direct",))
+    with pytest.raises(Stopped, match=r"^stopped before the first record\nThe same command begins again\.$"):
+        evaluated(model=Counted(stop_after=0), methods=("flipped",), keep_scores=False)
+    # Nothing was written that other settings could spoil, and --resume would do as well.
+    _, records = evaluated(methods=("direct",), batch_size=batch_size)
+    assert [record.scores for record in records] == [log((4, 1009), (2, 1009)), log((3, 1009), (3, 1009))]
+    with pytest.raises(ObverseError, match="holds a run already"):
+        evaluated(methods=("direct",))
+
+
+def test_an_evaluation_with_a_record_is_not_begun_anew(films):
+    with pytest.raises(Stopped):
+        evaluated(model=Counted(stop_after=1), methods=("direct",), batch_size=1)
+    before = Path("runs/a/records.jsonl").read_bytes()
+    with pytest.raises(ObverseError, match="holds a run already\n--resume goes on with it"):
+        evaluated(methods=("direct",), batch_size=1)
+    assert Path("runs/a/records.jsonl").read_bytes() == before
+    assert len(evaluated(methods=("direct",), batch_size=1, resume=True)[1]) == 2
+
+
+def test_results_that_are_damaged_are_worked_out_again(films):
+    _, records = evaluated(methods=("direct",))
+    results = Path("runs/a/results.json")
+    sound = results.read_text()
+    for text in ("", "[]"):
+        results.write_text(text)
+        with pytest.raises(DataError, match=r"results.json: .*\n.*--resume works them out again"):
+            read_run("runs/a")
+        assert evaluated(methods=("direct",), resume=True)[1] == records
+        assert results.read_text() == sound
+
+
+def test_a_mistyped_task_or_split_of_a_suite_file(films):
+    data = plain_folder(films / "data")
+    Path("mine.toml").write_text('kind = "evaluation"\ntasks = ["subjj"]\n')
+    with pytest.raises(DataError, match=r"none of the suite's tasks is there: subjj\nDid you mean 'subj'\?"):
+        evaluated("mine.toml", data=data)
+    Path("mine.toml").write_text('kind = "evaluation"\nsplit = "tset"\ntasks = ["subj", "films.toml"]\n')
+    with pytest.raises(DataError, match=r"is there: subj \(tset\)\n"):
+        evaluated("mine.toml", data=data, tasks=("subj",))
+    Path("mine.toml").write_text('kind = "evaluation"\ntasks = [{name = "subj", split = "tset"}, "films.toml"]\n')
+    report, _ = evaluated("mine.toml", data=data, methods=("direct",))
+    assert report.manifest.missing == {"subj": f"its split tset is not in {data}"}
+
+
+def test_a_single_setting_is_told_above_the_table(films):
+    data = plain_folder(films / "data")
+    Path("mine.toml").write_text('kind = "evaluation"\nsettings = ["symbols"]\ntasks = ["subj"]\n')
+    report, _ = evaluated("mine.toml", data=data, methods=("direct",), limit=2)
+    assert "95 % interval, at most 2 rows a task, symbols.\n" in printed(report)
+
+
+def test_without_right_answers_there_is_a_sentence(films):
+    Path("films.csv").write_text("text,gold\ngood film,\n")
+    report, _ = evaluated(methods=("direct",))
+    assert "No answer is known to be right or wrong, so there are no figures." in printed(report)
+
+
 def test_an_output_that_is_there_is_refused(obverse):
     assert obverse("evaluate", "films.toml", "--model", "counting", "--output", "run")[0] == 0
     code, _, err = obverse("evaluate", "films.toml", "--model", "counting", "--output", "run")
     assert code == 2
     assert "run: holds a run already\n--resume goes on with it" in err
+    for name, said in (
+        ("y" * 300, "cannot be read: File name too long"),
+        ("films.csv/a", "cannot be made: Not a directory"),
+    ):
+        code, _, err = obverse("evaluate", "films.toml", "--model", "counting", "--output", name, "--no-store")
+        assert code == 2
+        assert err.endswith(f"{said}\nName a folder for the run that you may read and write.\n")
     code, _, err = obverse("evaluate", "films.toml", "--model", "counting", "--output", "films.csv")
     assert code == 2
     assert "films.csv: is a file, not a folder" in err

@@ -35,7 +35,7 @@ from obverse.reports.blocks import DotChart, Piece, Strip, StripGroup, Table, Ta
 from obverse.reports.columns import ReportedRun
 from obverse.reports.markdown import markdown
 from obverse.reports.pairs import FoundTexts
-from obverse.reports.phrases import as_published, p_text, sentence_list, ticks
+from obverse.reports.phrases import as_published, p_text, p_words, sentence_list, ticks
 from obverse.reports.pieces import pieces_of
 from obverse.reports.results import JudgedRun, summarize_judged
 
@@ -445,6 +445,28 @@ def test_unfinished_and_damaged_runs_have_a_banner(tmp_path):
     assert "1 damaged line passed over" in text and "records.jsonl, line 3: the line is damaged" in text
 
 
+@pytest.mark.parametrize(
+    ("demonstrations", "dropped", "said"),
+    [
+        (None, (0, 0), None),
+        (None, (2, 5), "2 of 4 answers (50.0 %) lost 2 to 5 exemplars to the model's window."),
+        ({"name": "eight", "count": 8}, (1, 1), "2 of 4 answers (50.0 %) lost 1 demonstration to the model's window."),
+    ],
+)
+def test_what_was_dropped_is_told_on_the_page_and_in_markdown(tmp_path, demonstrations, dropped, said):
+    records = [answered(str(i), dropped=count) for i, count in enumerate((0, *dropped, 0))]
+    settings = {"tasks": {"pets": {"metric": "accuracy"}}, "demonstrations": demonstrations}
+    write(tmp_path / "run", manifest(settings=settings), records)
+    result = command(tmp_path / "run", "-o", tmp_path / "report.html", "--pieces", tmp_path / "pieces")
+    assert result.exit_code == 0
+    page = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    (markdown,) = (tmp_path / "pieces").glob("*overview.md")
+    for text in (page, markdown.read_text(encoding="utf-8")):
+        assert ("model's window" in text) == (said is not None)
+        assert said is None or said in text
+        assert ("“eight”, 8 in front of a prompt" in text) == (demonstrations is not None)
+
+
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
@@ -537,6 +559,9 @@ def test_a_page_of_many_records_is_small(tmp_path):
 def test_figures_are_told_in_words():
     assert [as_published(v) for v in (None, 0.7105, 0.565, 0.5)] == ["", "71.05", "56.5", "50.0"]
     assert [p_text(p) for p in (None, 0.0004, 0.0341, 1.0)] == ["", "<0.001", "0.034", "1.000"]
+    assert [p_words(p) for p in (0.0004, 0.0341, 0.0994, 0.0996, 1.0)] == [
+        "p < 0.001", "p = 0.034", "p = 0.099", "p = 0.10", "p = 1.00",
+    ]  # fmt: skip
     assert [sentence_list(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert ticks(0.3, 0.6) == ((0.3, "30"), (0.4, "40"), (0.5, "50"), (0.6, "60"))
     assert ticks(0.0, 1.0) == ((0.0, "0"), (0.2, "20"), (0.4, "40"), (0.6, "60"), (0.8, "80"), (1.0, "100"))

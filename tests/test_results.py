@@ -122,9 +122,18 @@ def test_without_right_answers_there_are_no_figures(tmp_path):
 
 
 def test_what_happened_to_inputs_is_counted(tmp_path):
-    records = [answered("0", shortened=30), answered("1", cut=2), answered("2", tied=True), answered("3")]
-    cell = only(results(tmp_path, records).cells)
+    records = [
+        answered("0", shortened=30, dropped=1),
+        answered("1", cut=2, dropped=3),
+        answered("2", tied=True, dropped=3),
+        answered("3"),
+    ]
+    found = results(tmp_path, records)
+    cell = only(found.cells)
     assert (cell.shortened, cell.cut, cell.tied) == (1, 1, 1)
+    assert cell.dropped == {1: 1, 3: 2}
+    assert found.dropped == {1: 1, 3: 2}
+    assert found.to_json()["cells"][0]["dropped"] == {"1": 1, "3": 2}
 
 
 # --- over templates -----------------------------------------------------------------------------------------------

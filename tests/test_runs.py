@@ -145,6 +145,7 @@ def drawn_records(draw: st.DrawFn) -> Record:
         references=tuple(draw(st.lists(texts, max_size=3))),
         shortened=draw(st.integers(0, 10**9)),
         cut=draw(st.integers(0, 10**9)),
+        dropped=draw(st.integers(0, 64)),
         tied=draw(st.booleans()),
         reason=draw(texts),
     )
@@ -331,6 +332,10 @@ class TestManifest:
                 Manifest(**{**raw, "settings": settings_})
         with pytest.raises(DataError, match="not a table of texts"):
             Manifest(**{**raw, "data": {"reviews": 3}})
+        for number in ("NaN", "1e400", "-1e400"):
+            text = json.dumps({**raw, "settings": {"limit": "?"}}).replace('"?"', number)
+            with pytest.raises(DataError, match=r"^runs/a/manifest.json: settings cannot be written as JSON"):
+                Manifest.from_json(json.loads(text), where="runs/a/manifest.json")
         del raw["seeds"]
         with pytest.raises(DataError, match="lacks seeds"):
             Manifest.from_json(raw)
@@ -487,6 +492,61 @@ class TestRun:
         ]
         assert contents(folder) == before
 
+    @pytest.mark.parametrize("torn", [b"", b'04ab3c77 {"task": "rev'])
+    def test_a_run_without_a_record_makes_room(self, tmp_path: Path, whole: dict[str, bytes], torn: bytes) -> None:
+        folder = tmp_path / "run"
+        other = Manifest.from_json({**MANIFEST.to_json(), "model_digest": "0de2"})
+        with RunWriter.create(folder, other) as first:
+            with pytest.raises(OutputError, match="another run is writing there"):  # it may have one at any moment
+                RunWriter.create(folder, MANIFEST)
+            first.close()
+        lines_ = folder / "records.jsonl"
+        lines_.write_bytes(lines_.read_bytes() + torn)
+        with RunWriter.create(folder, MANIFEST) as run:
+            run.append(RECORDS)
+            run.finish(RESULTS, at=AT)
+        assert contents(folder) == whole
+
+    @pytest.mark.parametrize("damage", ["a line", "the header", "finished", "no manifest"])
+    def test_a_run_that_may_have_had_a_record_stays(self, tmp_path: Path, damage: str) -> None:
+        folder = tmp_path / "run"
+        with RunWriter.create(folder, MANIFEST) as run:
+            if damage == "finished":
+                run.finish({}, at=AT)
+            if damage == "no manifest":
+                run.append(RECORDS[:1])
+        path = folder / "records.jsonl"
+        if damage == "a line":
+            path.write_bytes(path.read_bytes() + b"garbage\n")
+        if damage == "the header":
+            path.write_bytes(b"#" + path.read_bytes()[1:])
+        if damage == "no manifest":
+            (folder / "manifest.json").unlink()
+        before = contents(folder)
+        told = "no manifest.json that says which" if damage == "no manifest" else "holds a run already\n--resume"
+        with pytest.raises(OutputError, match=told):
+            RunWriter.create(folder, MANIFEST)
+        if damage == "no manifest":
+            with pytest.raises(OutputError, match=told):
+                RunWriter.resume(folder, MANIFEST)
+        assert contents(folder) == before
+
+    def test_records_from_before_a_field_was_added(self, tmp_path: Path, whole: dict[str, bytes]) -> None:
+        import pyarrow.parquet as pq
+
+        # Lines leave out what stands at its default; the table of an older version lacks the column.
+        folder = tmp_path / "run"
+        run = finished(folder, [RECORDS])
+        table = pq.read_table(folder / "records.parquet")
+        assert "dropped" in table.column_names
+        pq.write_table(table.drop_columns(["dropped"]), folder / "records.parquet")
+        digest = hashlib.sha256((folder / "records.parquet").read_bytes()).hexdigest()
+        path = folder / "manifest.json"
+        path.write_text(path.read_text().replace(run.manifest.files["records.parquet"], digest))
+        assert list(read_run(folder).records) == ORDERED
+        with RunWriter.resume(folder, MANIFEST) as again:
+            assert again.append(RECORDS) == 0
+
     def test_many_differences(self, tmp_path: Path) -> None:
         with RunWriter.create(tmp_path / "run", MANIFEST):
             pass
@@ -500,7 +560,7 @@ class TestRun:
             RunWriter.create(tmp_path / "run", MANIFEST)
         with pytest.raises(OutputError, match="the folder cannot be made: Not a directory"):
             RunWriter.create(tmp_path / "run" / "deeper", MANIFEST)
-        with pytest.raises(OutputError, match="there is no run"):
+        with pytest.raises(OutputError, match="is a file, not a folder"):
             RunWriter.resume(tmp_path / "run", MANIFEST)
         with pytest.raises(DataError, match="there is no run"):
             read_run(tmp_path / "run")
@@ -538,7 +598,9 @@ class TestRun:
                 run.append(RECORDS)
         os.replace(tmp_path / "b" / "records-1.jsonl", tmp_path / "a" / "records-1.jsonl")
         for act in (lambda: read_run(tmp_path / "a"), lambda: RunWriter.resume(tmp_path / "a", MANIFEST)):
-            with pytest.raises(DataError, match=r"records-1.jsonl: belongs to another run\nMove it"):
+            with pytest.raises(
+                DataError, match=r"records-1.jsonl: belongs to another run, or manifest.json .*\nMove it"
+            ):
                 act()
         finished(tmp_path / "c", [RECORDS])
         with RunWriter.create(tmp_path / "d", other) as run:

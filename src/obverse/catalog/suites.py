@@ -286,7 +286,9 @@ class _Reader:
 
     def suite(self) -> Suite:
         raw = self._raw
-        kind = self._text(raw, "kind", "", needed=True)
+        kind = self._text(raw, "kind", "")
+        if "kind" not in raw:
+            self.faults.append('`kind` is missing. Write kind = "evaluation" or kind = "training".')
         if kind and kind not in KINDS:
             self.faults.append(f"`kind` is {kind!r}. {nearest(kind, KINDS)}")
         kinds = (kind,) if kind in KINDS else KINDS  # faults of other keys are judged kindly until the kind is known

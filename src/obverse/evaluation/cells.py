@@ -15,6 +15,7 @@ knows a model, and nothing is rendered before it is asked for.
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import hashlib
 import json
@@ -212,7 +213,8 @@ def chosen_tasks(suite: Suite, catalog: Catalog, wanted: Sequence[str] = ()) -> 
         picked: set[str] = set()
         for name in wanted:
             pattern = replace(suite, tasks=(SuiteTask(name),))
-            found = [each.name for each in pattern.expanded(names)] if "*" in name else [n for n in names if n == name]
+            is_pattern = "*" in name and any(fnmatch.fnmatchcase(each, name) for each in names)
+            found = [each.name for each in pattern.expanded(names)] if is_pattern else [n for n in names if n == name]
             if not found:
                 raise DataError(
                     f"the suite {suite.name} has no task {name!r}", where="--tasks", mend=nearest(name, names)
@@ -221,12 +223,18 @@ def chosen_tasks(suite: Suite, catalog: Catalog, wanted: Sequence[str] = ()) -> 
         there = [task for task in there if task.name in picked]
         missing = [task for task in missing if task.name in picked]
     if not there:
+        mend = "Name a data folder that has them, or other tasks."
+        if len(missing) == 1 and not missing[0].is_pattern and not missing[0].is_own:
+            name = missing[0].name
+            known = catalog.names(kind_of(name))
+            mend = mend if name in known or not known else nearest(name, known)
         raise DataError(
-            f"none of the suite's tasks is there: {', '.join(task.name for task in missing)}",
-            where=str(catalog.data),
-            mend="Name a data folder that has them, or other tasks.",
+            f"none of the suite's tasks is there: {', '.join(map(_split_named, missing))}",
+            where=_folder_name(catalog),
+            mend=mend,
         )
-    return there, {task.name: f"not in {_folder_name(catalog)}" for task in missing}
+    datasets = set(catalog.names("p3")) if any(task.split for task in missing) else set()
+    return there, {task.name: _why_missing(task, catalog, task.name in datasets) for task in missing}
 
 
 def make_plan(
@@ -695,6 +703,15 @@ def _generation(metric: str) -> Generation | None:
     # Instructions ask for texts, which a blank line ends; what is matched exactly is one line, and behind it a model
     # that has seen exemplars goes on with the next one.
     return Generation(("\n\n",) if metric == "rouge_l" else ("\n",))
+
+
+def _why_missing(task: SuiteTask, catalog: Catalog, has_others: bool) -> str:
+    split = f"its split {task.split} is " if task.split and has_others else ""
+    return f"{split}not in {_folder_name(catalog)}"
+
+
+def _split_named(task: SuiteTask) -> str:
+    return task.name if task.split is None else f"{task.name} ({task.split})"
 
 
 def _folder_name(catalog: Catalog) -> str:

@@ -71,13 +71,11 @@ class Asked:
     Attributes:
         asked: scores (of all options of a prompt in one term) and answers that the model gave.
         kept: those that were taken from the store.
-        dropped: how many exemplars or demonstrations a prompt lost to the window -> how many prompts.
         uncalibrated: tasks in which batch calibration had to be left out -> why.
     """
 
     asked: int = 0
     kept: int = 0
-    dropped: Counter[int] = field(default_factory=Counter)
     uncalibrated: dict[str, str] = field(default_factory=dict)
 
 
@@ -169,6 +167,7 @@ class _Scored:
     terms: Mapping[str, ScoreKey] = field(default_factory=dict)
     free: tuple[Mapping[str, ScoreKey], ...] = ()
     shortened: int = 0
+    dropped: int = 0
     reason: str = ""
 
 
@@ -281,8 +280,6 @@ class _Evaluation:
                     free.append(labeller.fit(blank, instance.options)[0])
         except WindowError:
             return _Scored(instance, scorer, reason=_TOO_LONG)
-        if shown.dropped:
-            self.told.dropped[shown.dropped] += 1
 
         def put(about: Rendering) -> dict[str, ScoreKey]:
             keys = {}
@@ -293,7 +290,7 @@ class _Evaluation:
                 keys[term] = key
             return keys
 
-        return _Scored(instance, scorer, put(rendering), tuple(map(put, free)), shortened)
+        return _Scored(instance, scorer, put(rendering), tuple(map(put, free)), shortened, shown.dropped)
 
     def _values(self, asks: Mapping[ScoreKey, _Ask]) -> dict[ScoreKey, tuple[float, ...]]:
         """One number an option, and the number of tokens cut behind them, for each ask."""
@@ -353,11 +350,11 @@ class _Evaluation:
 
     def _generated(self, rendered: Sequence[tuple[EvaluationCell, Instance]]) -> list[Record]:
         prompts: dict[ScoreKey, tuple[str, Generation]] = {}
-        said: list[tuple[EvaluationCell, Instance, ScoreKey | None, int, int, str]] = []
+        said: list[tuple[EvaluationCell, Instance, ScoreKey | None, int, int, int, str]] = []
         for cell, instance in rendered:
             assert cell.generation is not None
             reason = instance.reason
-            key, shortened, cut = None, 0, 0
+            key, shortened, cut, dropped = None, 0, 0, 0
             if instance.show is not None:
                 fitting = _PromptFitting(self._model, cell.generation.most_tokens)
                 shown = instance.show(fitting.fits, None)
@@ -366,12 +363,11 @@ class _Evaluation:
                 except WindowError:
                     reason = _TOO_LONG
                 else:
-                    if shown.dropped:
-                        self.told.dropped[shown.dropped] += 1
+                    dropped = shown.dropped
                     term = f"{GENERATE}, {cell.generation.most_tokens} tokens, to {cell.generation.stop!r}"
                     key = self._key(cell, term, _sha256(prompt))
                     prompts[key] = (prompt, cell.generation)
-            said.append((cell, instance, key, shortened, cut, reason))
+            said.append((cell, instance, key, shortened, cut, dropped, reason))
         answers = self._answers(prompts)
         return [
             Record(
@@ -387,9 +383,10 @@ class _Evaluation:
                 references=instance.references,
                 shortened=shortened,
                 cut=cut,
+                dropped=dropped,
                 reason=reason,
             )
-            for cell, instance, key, shortened, cut, reason in said
+            for cell, instance, key, shortened, cut, dropped, reason in said
         ]
 
     def _answers(self, prompts: Mapping[ScoreKey, tuple[str, Generation]]) -> dict[ScoreKey, str]:
@@ -449,6 +446,7 @@ def _record(
         credits=instance.credits,
         shortened=scored.shortened,
         cut=cut,
+        dropped=scored.dropped,
         tied=bool(numbers) and is_tie(numbers),
         reason="" if numbers else scored.reason,
     )

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -26,7 +27,7 @@ from obverse.catalog.demonstrations import read_demonstrations
 from obverse.catalog.index import Catalog, kind_of
 from obverse.catalog.suites import Suite, SuiteTask, read_suite, read_suite_file, suite_names
 from obverse.catalog.toml_files import read_toml
-from obverse.errors import DataError, MethodError, ObverseError, OutputError, nearest
+from obverse.errors import DataError, MethodError, ObverseError, nearest
 from obverse.evaluation.cells import GENERATE, PER_CLASS, EvaluationCell, Plan, chosen_tasks, make_plan
 from obverse.evaluation.evaluate import BATCH_SIZE, Asked, Method, check_generates, evaluate
 from obverse.labelling import make_scorer
@@ -40,7 +41,7 @@ from obverse.reports.results import summarize
 from obverse.reports.typography import counted
 from obverse.runs.records import Manifest
 from obverse.runs.scores import ScoreStore
-from obverse.runs.store import MANIFEST, RunWriter, read_run
+from obverse.runs.store import RunWriter, refuse_begun, refuse_none
 from obverse.scoring.calibration import CALIBRATIONS
 from obverse.scoring.scorers import LENGTH_RULES, METHODS, NULL, PRIOR, Scorer
 from obverse.tasks.demonstrations import DemonstrationSet
@@ -135,7 +136,7 @@ def evaluate_suite(
     catalog = Catalog(settings.data, seed=settings.seed, cutting=settings.cutting or CUTTINGS[0])
     there, _ = chosen_tasks(suite, catalog, settings.tasks)
     demonstrations = _demonstrations(settings, suite)
-    _check_output(settings)
+    (refuse_none if settings.resume else refuse_begun)(settings.output)
     model = model or load_model(
         settings.model,
         device=settings.device,
@@ -167,11 +168,12 @@ def evaluate_suite(
     begin = RunWriter.resume if settings.resume else RunWriter.create
     with _opened_store(settings, watcher) as store, begin(settings.output, manifest) as writer:
         if writer.faults:
-            watcher.note(f"{counted(len(writer.faults), 'damaged line')} in the run; their records are made again.")
+            whose = "its record is" if len(writer.faults) == 1 else "their records are"
+            watcher.note(f"{counted(len(writer.faults), 'damaged line')} in the run; {whose} made again.")
         asked = _asked(settings, plan, methods, model, writer, store, watcher)
-        results = summarize(read_run(settings.output), normalise=_normalise)
+        results = summarize(writer.read(), normalise=_normalise)
         finished = writer.finish(results.to_json())
-    return EvaluationReport(results, finished.manifest, settings.output, tuple(_told(asked, plan)))
+    return EvaluationReport(results, finished.manifest, settings.output, tuple(_told(asked)))
 
 
 def read_asked(name: str) -> Suite:
@@ -181,9 +183,22 @@ def read_asked(name: str) -> Suite:
         DataError: there is no such suite, or a file has faults.
     """
     parts = [part.strip() for part in name.split(",") if part.strip()]
-    if not parts or not all(part.lower().endswith(".toml") for part in parts):
-        if name not in suite_names() and (Path(name).is_file() or Path(name).is_dir()):
+    if not parts:
+        raise DataError("no suite is named", mend=nearest("", suite_names("evaluation")))
+    other = [part for part in parts if not part.lower().endswith(".toml")]
+    if other and len(parts) > 1:
+        raise DataError(
+            f"{other[0]!r} is no task file (.toml), and only those are named with commas between",
+            mend="Write a suite file for other tasks, or name one suite and some of its tasks by --tasks.",
+        )
+    if other:
+        if name not in suite_names() and os.path.exists(name):
             raise DataError("is no suite", where=name, mend="Name a suite, or files that end in .toml.")
+        if name not in suite_names() and "/" in name:
+            raise DataError(
+                f"{name!r} is no suite",
+                mend=f'A task is evaluated by a suite file with kind = "evaluation" and tasks = ["{name}"].',
+            )
         if name in suite_names("training"):
             raise DataError(f"{name} is a suite for training", mend=nearest(name, suite_names("evaluation")))
         if name not in suite_names():
@@ -225,18 +240,6 @@ def _check_settings(settings: EvaluateSettings) -> None:
             raise MethodError(f"{number} is too small", where=flag, mend="Give a number from 1 on.")
     if settings.store is not None and not settings.keep_scores:
         raise MethodError("--store and --no-store exclude each other", mend="Give one of them.")
-
-
-def _check_output(settings: EvaluateSettings) -> None:
-    output = settings.output
-    if output.exists() and not output.is_dir():
-        raise OutputError("is a file, not a folder", where=str(output), mend="Name a folder for the run.")
-    if settings.resume and not (output / MANIFEST).exists():
-        raise OutputError("there is no run to go on with", where=str(output), mend="Leave out --resume to begin one.")
-    if not settings.resume and (output / MANIFEST).exists():
-        raise OutputError(
-            "holds a run already", where=str(output), mend="--resume goes on with it; or name another folder."
-        )
 
 
 def _demonstrations(settings: EvaluateSettings, suite: Suite) -> DemonstrationSet | None:
@@ -339,6 +342,8 @@ def _asked(
             advance=_Counted(watcher).advance,
         )
     except KeyboardInterrupt:
+        if not len(writer):
+            raise Stopped("stopped before the first record", mend="The same command begins again.") from None
         raise Stopped(
             f"stopped; {counted(len(writer), 'record')} safe in {settings.output}",
             mend="The same command with --resume goes on from there.",
@@ -361,15 +366,9 @@ class _Counted:
         self._watcher.advance(cell.name, rows, cells=self._cells)
 
 
-def _told(asked: Asked, plan: Plan) -> list[str]:
+def _told(asked: Asked) -> list[str]:
     """What the records do not tell."""
     lines = [f"{counted(asked.asked, 'answer')} asked of the model, {asked.kept:,} taken from the store of scores."]
-    if asked.dropped:
-        fewest, most = min(asked.dropped), max(asked.dropped)
-        many = f"{most}" if fewest == most else f"{fewest} to {most}"
-        what = "exemplars" if plan.demonstrations is None else f"of {len(plan.demonstrations)} demonstrations"
-        prompts = counted(asked.dropped.total(), "prompt")
-        lines.append(f"{many} {what} dropped to fit the model's window, in {prompts} of those made now.")
     for task, why in asked.uncalibrated.items():
         lines.append(f"{task}: {why}.")
     return lines

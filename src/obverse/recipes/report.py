@@ -18,7 +18,7 @@ from obverse.reports.pairs import FoundTexts, Place
 from obverse.reports.pictures import draw_piece
 from obverse.reports.pieces import pieces_of
 from obverse.reports.results import RESAMPLES, JudgedRun, summarize_judged
-from obverse.reports.typography import collapsed, shorten
+from obverse.reports.typography import collapsed, counted, shorten
 from obverse.runs.store import read_run
 from obverse.tasks.task import Rows
 
@@ -144,7 +144,7 @@ def _notes(runs: Sequence[ReportedRun]) -> list[str]:
         if not run.judged.run.is_finished:
             notes.append(f"{run.name} is unfinished: the figures are of the records that are there so far.")
         if run.judged.run.faults:
-            notes.append(f"{run.name}: {len(run.judged.run.faults):,} damaged lines passed over.")
+            notes.append(f"{run.name}: {counted(len(run.judged.run.faults), 'damaged line')} passed over.")
     return notes
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from obverse.metrics.intervals import Interval, PairedDifference
 from obverse.reports.guess import Hits
+from obverse.reports.phrases import p_words, whole_between, whole_percent, whole_points, whole_points_between
 from obverse.reports.typography import collapsed, counted, one_line, shorten
 
 SURE_BELOW = 0.05
@@ -318,42 +319,9 @@ class AuditReport:
 # In words
 
 
-def percent(share: float) -> str:
-    """`84 %`; never rounded to all or nothing."""
-    whole = round(100 * share)
-    if whole == 100 and share < 1:
-        return "over 99 %"
-    if whole == 0 and share > 0:
-        return "under 1 %"
-    return f"{whole} %"
-
-
-def between(interval: Interval) -> str:
-    """`77 to 90`, in per cent."""
-    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f}"
-
-
-def points(difference: float) -> str:
-    """`+6 points`, of a difference of two shares."""
-    value = f"{100 * difference:+.0f}"
-    value = "0" if value in ("+0", "-0") else value
-    return f"{value} point{'' if value in ('+1', '-1') else 's'}"
-
-
-def points_between(interval: Interval) -> str:
-    """`-2 to +9`, in points."""
-    low, high = (f"{100 * end:+.0f}" for end in interval)
-    return f"{'0' if low in ('+0', '-0') else low} to {'0' if high in ('+0', '-0') else high}"
-
-
-def p_text(p: float) -> str:
-    """`p = 0.04`, `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.0995 else f"p = {p:.3f}"
-
-
 def hits_text(hits: Hits) -> str:
     """`84 % right (77 to 90)`."""
-    return f"{percent(hits.accuracy)} right ({between(hits.interval)})"
+    return f"{whole_percent(hits.accuracy)} right ({whole_between(hits.interval)})"
 
 
 def _answers(report: AuditReport) -> list[tuple[str, str]]:
@@ -416,31 +384,32 @@ def _baseline(report: AuditReport) -> str:
     label = report.labels[report.gold_counts.index(most)]
     return (
         f'For comparison: always saying "{one_line(label)}" without reading anything would be right in '
-        f"{percent(most / report.rows)} of all rows."
+        f"{whole_percent(most / report.rows)} of all rows."
     )
 
 
 def _chance(trial: Trial) -> str:
     if trial.difference.interval == Interval(0.0, 0.0):
         return "Both label the same rows right."
-    said = f"The difference is {points(trial.difference.difference)} ({points_between(trial.difference.interval)}); "
+    found = trial.difference
+    said = f"The difference is {whole_points(found.difference)} ({whole_points_between(found.interval)}); "
     if trial.is_better:
-        return f"{said}chance alone would hardly make that ({p_text(trial.p_value)})."
+        return f"{said}chance alone would hardly make that ({p_words(trial.p_value)})."
     if trial.is_sure:
-        return f"{said}it is worse by more than chance would make ({p_text(trial.p_value)})."
+        return f"{said}it is worse by more than chance would make ({p_words(trial.p_value)})."
     low, high = trial.difference.interval
     if low > 0 or high < 0:  # the interval and the test are not the same, and the test decides
-        return f"{said}that is not enough to be sure of it ({p_text(trial.p_value)})."
-    return f"{said}chance alone could make that ({p_text(trial.p_value)})."
+        return f"{said}that is not enough to be sure of it ({p_words(trial.p_value)})."
+    return f"{said}chance alone could make that ({p_words(trial.p_value)})."
 
 
 def _matters(report: AuditReport) -> str:
     if report.trial is not None:
         moved = sorted(((f.moves, f.name) for f in report.factors if f.moves is not None), reverse=True)
-        parts = [f"{FACTOR_NOUNS[name]} {points(moves).lstrip('+')}" for moves, name in moved]
+        parts = [f"{FACTOR_NOUNS[name]} {whole_points(moves).lstrip('+')}" for moves, name in moved]
         return f"Where only one thing changes, the share of right labels moves on average: {', '.join(parts)}."
     changed = sorted(((f.changes, f.name) for f in report.factors if f.changes is not None), reverse=True)
-    parts = [f"{FACTOR_NOUNS[name]} {percent(share)}" for share, name in changed]
+    parts = [f"{FACTOR_NOUNS[name]} {whole_percent(share)}" for share, name in changed]
     return f"Where only one thing changes, this share of the labels changes with it: {', '.join(parts)}."
 
 
@@ -453,20 +422,20 @@ def _pair_answer(report: AuditReport) -> list[tuple[str, str]]:
         return [
             (f"{pair.first.capitalize()} or {pair.second}?", "They give every row the same label, whatever the words.")
         ]
-    parts = [f"They give the same label to {percent(pair.same)} of the rows."]
+    parts = [f"They give the same label to {whole_percent(pair.same)} of the rows."]
     if pair.accuracy is not None:
         own = {method.name: method.accuracy or 0.0 for method in report.methods}
         parts.append(
-            f"{pair.first.capitalize()} has {percent(own[pair.first])} right and {pair.second} "
-            f"{percent(own[pair.second])}, {over}: {points(pair.accuracy.difference)} for {pair.first} "
-            f"({points_between(pair.accuracy.interval)}), {_told_apart(pair.accuracy)}."
+            f"{pair.first.capitalize()} has {whole_percent(own[pair.first])} right and {pair.second} "
+            f"{whole_percent(own[pair.second])}, {over}: {whole_points(pair.accuracy.difference)} for {pair.first} "
+            f"({whole_points_between(pair.accuracy.interval)}), {_told_apart(pair.accuracy)}."
         )
     if pair.steadiness is not None:
         steady = {method.name: method.steadiness or 0.0 for method in report.methods}
         parts.append(
-            f"When words change, {pair.first} keeps {percent(steady[pair.first])} of its labels and {pair.second} "
-            f"{percent(steady[pair.second])}: {points(pair.steadiness.difference)} "
-            f"({points_between(pair.steadiness.interval)}), {_told_apart(pair.steadiness)}."
+            f"When words change, {pair.first} keeps {whole_percent(steady[pair.first])} of its labels and "
+            f"{pair.second} {whole_percent(steady[pair.second])}: {whole_points(pair.steadiness.difference)} "
+            f"({whole_points_between(pair.steadiness.interval)}), {_told_apart(pair.steadiness)}."
         )
     return [(f"{pair.first.capitalize()} or {pair.second}?", " ".join(parts))]
 
@@ -491,13 +460,17 @@ def _goldless_answers(report: AuditReport) -> list[tuple[str, str]]:
         own = report.methods[0]
         text = (
             f"{steadiest.name.capitalize()}: when the wording or the instruction changes, it keeps "
-            f"{percent(steadiest.steadiness or 0)} of its labels ({between(steadiest.steadiness_interval)})."
+            f"{whole_percent(steadiest.steadiness or 0)} of its labels "
+            f"({whole_between(steadiest.steadiness_interval)})."
         )
         if own.name != steadiest.name and own.steadiness is not None and own.steadiness_interval is not None:
-            text += f" Yours, {own.name}, keeps {percent(own.steadiness)} ({between(own.steadiness_interval)})."
+            text += (
+                f" Yours, {own.name}, keeps {whole_percent(own.steadiness)} ({whole_between(own.steadiness_interval)})."
+            )
         if steadiest.most_frequent > _MANY_SAME:
             text += (
-                f" But {percent(steadiest.most_frequent)} of its labels are the same one, and that is steady by itself."
+                f" But {whole_percent(steadiest.most_frequent)} of its labels are the same one, and that is steady by "
+                "itself."
             )
         text += " Steady is not the same as right."
         found.append(("Which method is steadiest?", text))
@@ -513,13 +486,13 @@ def _apart(report: AuditReport) -> str:
             continue
         lowest = min(factor.levels, key=lambda level: level.with_most)
         first = factor.levels[0]
-        whose = "these are yours" if lowest is first else f"yours: {percent(first.with_most)}"
+        whose = "these are yours" if lowest is first else f"yours: {whole_percent(first.with_most)}"
         texts.append(
             f'Of the {noun}, "{collapsed(lowest.name)}" differ most from the others: they give '
-            f"{percent(lowest.with_most)} of the rows the label that most ways give ({whose})."
+            f"{whole_percent(lowest.with_most)} of the rows the label that most ways give ({whose})."
             if noun != "instructions"
             else f'Of the {noun}, "{collapsed(lowest.name)}" differs most from the others: '
-            f"{percent(lowest.with_most)} ({whose.replace('these are', 'this is')})."
+            f"{whole_percent(lowest.with_most)} ({whose.replace('these are', 'this is')})."
         )
     return " ".join(texts)
 
@@ -528,7 +501,7 @@ def _agreement(report: AuditReport) -> str:
     kappa = "" if report.kappa is None else f" (kappa {report.kappa:.2f}: 1 is full agreement, 0 what chance gives)"
     return (
         f"All {len(report.variants):,} ways give the same label to {report.unanimous:,} of "
-        f"{counted(report.rows, 'row')}. Two ways taken at random agree on {percent(report.agreement)}{kappa}."
+        f"{counted(report.rows, 'row')}. Two ways taken at random agree on {whole_percent(report.agreement)}{kappa}."
     )
 
 
@@ -578,11 +551,11 @@ def _factor_table(report: AuditReport) -> Table:
         cells = [
             FACTOR_NOUNS[factor.name],
             f"{len(factor.levels)}",
-            "-" if factor.changes is None else percent(factor.changes),
+            "-" if factor.changes is None else whole_percent(factor.changes),
         ]
         if gold:
             cells += [
-                "-" if factor.moves is None else points(factor.moves).lstrip("+"),
+                "-" if factor.moves is None else whole_points(factor.moves).lstrip("+"),
                 "-" if factor.alone is None else _alone_text(report, factor, factor.alone),
             ]
         table.add_row(*map(Text, cells))
@@ -593,8 +566,8 @@ def _alone_text(report: AuditReport, factor: Factor, trial: Trial) -> str:
     at = report.factors.index(factor)
     name = report.instruction(trial.place) if factor.name == "instruction" else report.level(trial.place, at).name
     return (
-        f"{shorten(collapsed(name), 40)}: {points(trial.difference.difference)} "
-        f"({points_between(trial.difference.interval)}), {verdict(trial)}"
+        f"{shorten(collapsed(name), 40)}: {whole_points(trial.difference.difference)} "
+        f"({whole_points_between(trial.difference.interval)}), {verdict(trial)}"
     )
 
 
@@ -620,11 +593,11 @@ def _method_table(report: AuditReport) -> Table:
     for i, method in enumerate(report.methods):
         cells = [f"{method.name} (yours)" if i == 0 else method.name]
         if method.accuracy is not None and method.accuracy_interval is not None:
-            cells.append(f"{percent(method.accuracy)} ({between(method.accuracy_interval)})")
+            cells.append(f"{whole_percent(method.accuracy)} ({whole_between(method.accuracy_interval)})")
         if method.steadiness is None or method.steadiness_interval is None:
             cells.append("-")
         else:
-            cells.append(f"{percent(method.steadiness)} ({between(method.steadiness_interval)})")
+            cells.append(f"{whole_percent(method.steadiness)} ({whole_between(method.steadiness_interval)})")
         table.add_row(*map(Text, cells))
     return table
 

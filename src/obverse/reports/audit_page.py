@@ -17,14 +17,10 @@ from obverse.metrics.intervals import Interval
 from obverse.reports.audit import (
     FACTOR_NOUNS,
     AuditReport,
-    between,
     hits_text,
-    p_text,
-    percent,
-    points,
-    points_between,
     verdict,
 )
+from obverse.reports.phrases import p_words, whole_between, whole_percent, whole_points, whole_points_between
 from obverse.reports.typography import collapsed, counted, one_line, shorten
 
 _MOST_SHARES = 12
@@ -52,11 +48,11 @@ def audit_page(report: AuditReport, wordings: Sequence[Sequence[str]]) -> str:
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        percent=percent,
-        between=between,
-        points=points,
-        points_between=points_between,
-        p=p_text,
+        percent=whole_percent,
+        between=whole_between,
+        points=whole_points,
+        points_between=whole_points_between,
+        p=p_words,
         line=one_line,
         hits=hits_text,
         verdict=verdict,
@@ -134,7 +130,7 @@ def _strips(report: AuditReport) -> list[_Strip]:
             dots = tuple(
                 _Dot(
                     _left(report, value),
-                    f"{percent(value)}: {collapsed(report.level(v.place, 0).name)} | "
+                    f"{whole_percent(value)}: {collapsed(report.level(v.place, 0).name)} | "
                     f"{collapsed(report.instruction(v.place))}",
                     v.place == report.own.place,
                     v.place == report.recommended,

@@ -15,20 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from obverse.reports.phrases import METRIC_NAMES, dropped_words, p_words
 from obverse.reports.results import Comparison, Figure, Results
 from obverse.reports.run_settings import MACRO_F1, MEAN, PublishedRow, RunSettings
 from obverse.reports.typography import counted, one_line, signed
 from obverse.runs.records import Manifest
 
 _WIDTH_ELSEWHERE = 160
-_METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "multiple_choice_grade": "multiple-choice grade",
-    "expected_grade": "expected grade",
-    "rouge_l": "ROUGE-L",
-    "exact_match": "exact match",
-}
 _REASONS_SHOWN = 6
 
 
@@ -69,9 +62,14 @@ class EvaluationReport:
 
     def _explained(self, settings: RunSettings) -> str:
         metrics = list(dict.fromkeys(task.metric for task in self.results.tasks if task.metric))
-        named = " or ".join(_METRIC_NAMES[metric] for metric in metrics) or "nothing"
+        if not metrics:
+            return "No answer is known to be right or wrong, so there are no figures."
+        named = " or ".join(METRIC_NAMES[metric] for metric in metrics)
         rows = "" if settings.limit is None else f", at most {counted(settings.limit, 'row')} a task"
-        return f"Per cent {named}, mean over templates, 95 % interval{rows}."
+        # A column tells several settings apart; a single one is told here.
+        only = {task.setting for task in self.results.tasks}
+        setting = f", {one_line(min(only))}" if len(only) == 1 and only != {""} else ""
+        return f"Per cent {named}, mean over templates, 95 % interval{rows}{setting}."
 
     def _table(self, settings: RunSettings, width: int) -> Table:
         """Methods side by side where there is room, else one below the other."""
@@ -145,7 +143,7 @@ class EvaluationReport:
     def _lines(self, settings: RunSettings) -> Iterator[str]:
         for comparison in self._comparisons():
             setting = f" ({comparison.setting})" if comparison.setting else ""
-            p = "" if comparison.p is None else f", p = {comparison.p:.3f}" if comparison.p >= 0.001 else ", p < 0.001"
+            p = "" if comparison.p is None else f", {p_words(comparison.p)}"
             yield (
                 f"{comparison.a} - {comparison.b}{setting}: {signed(100 * comparison.difference, 1)} points "
                 f"({signed(100 * comparison.low, 1)} to {signed(100 * comparison.high, 1)}{p})."
@@ -162,9 +160,12 @@ class EvaluationReport:
             yield f"{counted(count, 'record')} of {records:,} without an answer: {one_line(reason)}."
         if len(reasons) > _REASONS_SHOWN:
             yield f"{len(reasons) - _REASONS_SHOWN} further reasons stand in the records."
+        dropped = self.results.dropped
+        lost = dropped_words(dropped, settings) if dropped else ""
         for count, what in (
             (sum(cell.shortened for cell in cells), "with an input shortened to fit the model's window"),
             (sum(cell.cut for cell in cells), "with tokens cut away by the reference's truncation"),
+            (dropped.total(), f"with {lost} dropped to fit the model's window"),
             (sum(cell.tied for cell in cells), "tied, the first of the best taken"),
         ):
             if count:
@@ -198,7 +199,7 @@ class _Line:
     @property
     def names(self) -> tuple[str, str, str]:
         """What the line is about."""
-        return one_line(self.task), self.setting, _METRIC_NAMES.get(self.metric, "")
+        return one_line(self.task), self.setting, METRIC_NAMES.get(self.metric, "")
 
     def only(self, method: str) -> _Line:
         """The line with one method's figure."""

@@ -56,6 +56,7 @@ class Outcomes:
         probabilities: softmax(scores / temperature) (N, K), 0 past a row's options, not a number where there is none.
         answered: how many rows have an answer.
         shortened, cut, tied: how many rows lost input, lost tokens, have another option of the same score.
+        dropped: how many exemplars or demonstrations a row lost to the window -> how many rows; none that lost none.
         reasons: why there is no answer -> how often.
     """
 
@@ -76,6 +77,7 @@ class Outcomes:
     cut: int
     tied: int
     reasons: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -184,6 +186,7 @@ class _Judge:
             cut=sum(record.cut > 0 for record in records),
             tied=sum(record.tied for record in records),
             reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+            dropped=dict(sorted(Counter(record.dropped for record in records if record.dropped).items())),
         )
 
     def _right_options(self, credits: tuple[float, ...]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from obverse.reports.blocks import Block, Piece, Table, TableCell, TableRow, Words
 from obverse.reports.columns import Column, ReportedRun, chance_of, setting_names
 from obverse.reports.pairs import Pairing, fit_words
-from obverse.reports.phrases import METRIC_NAMES, as_published, interval, percent, sentence_list
+from obverse.reports.phrases import METRIC_NAMES, as_published, dropped_words, interval, percent, sentence_list
 from obverse.reports.results import Figure, TaskFigures
 from obverse.reports.run_settings import MEAN, METRICS, PublishedRow
 from obverse.reports.typography import counted, one_line
@@ -87,10 +87,13 @@ def _remarks(run: ReportedRun) -> Iterable[str]:
     cells = run.results.cells
     rows = sum(cell.rows for cell in cells)
     unanswered = rows - sum(cell.answered for cell in cells)
+    dropped = run.results.dropped
+    lost = dropped_words(dropped, run.judged.settings) if dropped else ""
     for count, what in (
         (unanswered, "have no answer; where the right one is known they count as wrong"),
         (sum(cell.shortened for cell in cells), "saw a shortened input"),
         (sum(cell.cut for cell in cells), "lost tokens to a hard limit"),
+        (dropped.total(), f"lost {lost} to the model's window"),
         (sum(cell.tied for cell in cells), "chose among options of exactly the same score, the first of them"),
     ):
         if count:

@@ -1,12 +1,13 @@
-"""How figures from 0 to 1 are told in reports on runs: in per cent, with their intervals, on scales of tenths."""
+"""How figures from 0 to 1 are told in reports: to tenths of a per cent in tables, to whole per cents in sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from obverse.metrics.intervals import Interval
 from obverse.reports.results import Figure
-from obverse.reports.run_settings import ACCURACY, EXACT_MATCH, EXPECTED_GRADE, GRADE, MACRO_F1, ROUGE_L
-from obverse.reports.typography import signed
+from obverse.reports.run_settings import ACCURACY, EXACT_MATCH, EXPECTED_GRADE, GRADE, MACRO_F1, ROUGE_L, RunSettings
+from obverse.reports.typography import counted, signed
 
 METRIC_NAMES = {
     ACCURACY: "accuracy",
@@ -44,6 +45,44 @@ def points(low: float, high: float) -> str:
 def p_text(p: float | None) -> str:
     """`0.034`, `<0.001`; nothing for None."""
     return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def whole_percent(share: float) -> str:
+    """`84 %`; never rounded to all or nothing."""
+    whole = round(100 * share)
+    if whole == 100 and share < 1:
+        return "over 99 %"
+    if whole == 0 and share > 0:
+        return "under 1 %"
+    return f"{whole} %"
+
+
+def whole_between(interval: Interval) -> str:
+    """`77 to 90`, in per cent."""
+    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f}"
+
+
+def whole_points(difference: float) -> str:
+    """`+6 points`, of a difference of two shares."""
+    value = signed(100 * difference, 0)
+    return f"{value} point{'' if value in ('+1', '-1') else 's'}"
+
+
+def whole_points_between(interval: Interval) -> str:
+    """`-2 to +9`, in points."""
+    return f"{signed(100 * interval.low, 0)} to {signed(100 * interval.high, 0)}"
+
+
+def p_words(p: float) -> str:
+    """`p = 0.04`, `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.0995 else f"p = {p:.3f}"
+
+
+def dropped_words(dropped: Mapping[int, int], settings: RunSettings) -> str:
+    """`1 exemplar`, `2 to 5 demonstrations`: what those prompts lost that lost any."""
+    fewest, most = min(dropped), max(dropped)
+    what = "demonstration" if settings.demonstrations else "exemplar"
+    return counted(most, what) if fewest == most else f"{fewest} to {most} {what}s"
 
 
 def sentence_list(names: Sequence[str]) -> str:

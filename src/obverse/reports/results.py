@@ -16,6 +16,7 @@ All are 95 % intervals, and all numbers come from `obverse.metrics`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -62,6 +63,7 @@ class CellFigures:
         figures: metric -> its figure, over the rows whose right answer is known; none where none is.
         shortened, cut, tied: how many rows lost input, lost tokens, have another option of the same score.
         reasons: why there is no answer -> how often.
+        dropped: how many exemplars or demonstrations a row lost to the window -> how many rows; none that lost none.
     """
 
     cell: Cell
@@ -72,6 +74,7 @@ class CellFigures:
     cut: int
     tied: int
     reasons: Mapping[str, int]
+    dropped: Mapping[int, int]
 
 
 @final
@@ -194,6 +197,11 @@ class Results:
     wordings: tuple[TaskFigures, ...]
     means: tuple[MeanFigures, ...]
     comparisons: tuple[Comparison, ...]
+
+    @property
+    def dropped(self) -> Counter[int]:
+        """How many exemplars or demonstrations a row of any cell lost to the window -> how many rows."""
+        return sum((Counter(cell.dropped) for cell in self.cells), Counter())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `RunWriter.finish`."""
@@ -348,6 +356,7 @@ def _cell_figures(cell: Outcomes, resamples: int) -> CellFigures:
         cell.cut,
         cell.tied,
         cell.reasons,
+        cell.dropped,
     )
 
 
@@ -746,5 +755,5 @@ def _listed(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         return {key: _listed(each) for key, each in value._asdict().items()}
     if isinstance(value, dict):
-        return {key: _listed(each) for key, each in value.items()}
+        return {str(key): _listed(each) for key, each in value.items()}  # as JSON has them
     return [_listed(each) for each in value] if isinstance(value, tuple | list) else value

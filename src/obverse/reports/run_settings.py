@@ -145,9 +145,9 @@ class _Reader:
     def _demonstrations(self) -> str:
         table = self._table("demonstrations")
         name, count = table.get("name"), table.get("count")
-        parts = [str(count)] if isinstance(count, int) else []
-        parts += [f"“{name}”"] if isinstance(name, str) and name else []
-        return " ".join(parts)
+        parts = [f"“{name}”"] if isinstance(name, str) and name else []
+        parts += [f"{count:,} in front of a prompt"] if isinstance(count, int) else []
+        return ", ".join(parts)
 
     def _temperatures(self) -> dict[str, float]:
         kept = {}

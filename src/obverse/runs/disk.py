@@ -18,6 +18,8 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+NAME_A_FOLDER = "Name a folder for the run that you may read and write."
+
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _UNLOCKABLE = (errno.EAGAIN, errno.EACCES)  # somebody else holds the lock; other errors mean there are no locks
 _UNSYNCABLE = (errno.EINVAL, getattr(errno, "ENOTSUP", errno.EINVAL))  # no such thing there
@@ -61,7 +63,7 @@ class Lock:
             OutputError: another process holds it, or the folder cannot be written to.
         """
         path = folder / (".lock" if shard is None else f".lock-{shard}")
-        with writing(folder, "the folder cannot be written to", "Name a folder that you may write to"):
+        with writing(folder, "the folder cannot be written to", mend=NAME_A_FOLDER):
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
                 try:
@@ -89,14 +91,22 @@ class Lock:
 
 
 @contextlib.contextmanager
-def writing(where: Path, what: str, safe: str = "What was there before is untouched") -> Iterator[None]:
-    """Failures of the disk as one clear error."""
+def writing(
+    where: Path, what: str, safe: str = "What was there before is untouched", *, mend: str | None = None
+) -> Iterator[None]:
+    """Failures of the disk as one clear error.
+
+    Args:
+        safe: what is not lost, where there is a run to go on with.
+        mend: what to do where there is none yet.
+    """
     try:
         yield
     except ObverseError:
         raise
     except OSError as error:
-        raise refusal(error, where, what, safe) from None
+        refused = refusal(error, where, what, safe)
+        raise refused if mend is None else OutputError(refused.what, where=str(where), mend=mend) from None
 
 
 def refusal(error: OSError, where: Path, what: str, safe: str) -> OutputError:

@@ -184,7 +184,11 @@ class Index:
                 mend="Use the version of Obverse that wrote it.",
             )
         if raw.get("fingerprint") != self._manifest.digest():
-            raise DataError("belongs to another run", where=str(path), mend="Move it out of the folder.")
+            raise DataError(
+                "belongs to another run, or manifest.json was changed since",
+                where=str(path),
+                mend="Move it out of the folder, or put the manifest back as it was.",
+            )
 
 
 class LineFile:
@@ -274,6 +278,22 @@ def line_of(raw: Mapping[str, Any]) -> bytes:
 def header_of(manifest: Manifest) -> bytes:
     """The first line of a file: which run it belongs to."""
     return line_of({"obverse_run": VERSION, "fingerprint": manifest.digest()})
+
+
+def holds_records(path: Path) -> bool:
+    """Whether a file of lines holds more than its header: a record, or a line that may have been one.
+
+    A last line without its end was torn by a kill, and counts as not there.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            lines = [line for line in (file.readline(), file.readline()) if line.endswith(b"\n")]
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return len(lines) > 1 or any("obverse_run" not in (_parsed(line) or {}) for line in lines)
 
 
 def line_files(folder: Path) -> list[Path]:

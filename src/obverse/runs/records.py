@@ -68,6 +68,7 @@ class Record:
         references: texts that a generated one is compared with.
         shortened: how many characters of the input were left out to fit the model's window.
         cut: how many tokens a hard limit took away.
+        dropped: how many exemplars or demonstrations were left out to fit the model's window.
         tied: another option has exactly the chosen one's score.
         reason: why there is no answer, else empty.
 
@@ -92,6 +93,7 @@ class Record:
     references: tuple[str, ...] = ()
     shortened: int = 0
     cut: int = 0
+    dropped: int = 0
     tied: bool = False
     reason: str = ""
 
@@ -111,7 +113,7 @@ class Record:
             put("prediction", _whole(self.prediction))
         if self.chosen is not None:
             put("chosen", int(self.chosen))
-        for name in ("position", "shortened", "cut"):
+        for name in _NUMBERED:
             put(name, int(getattr(self, name)))
         self._check()
 
@@ -151,7 +153,7 @@ class Record:
         for name in ("task", "split", "method", "row"):
             if not getattr(self, name):
                 raise self._fault(f"the {name} is empty", "Name it.")
-        for name in ("position", "shortened", "cut"):
+        for name in _NUMBERED:
             if not 0 <= getattr(self, name) < _MOST:
                 raise self._fault(f"{name} is {getattr(self, name)}", f"Write 0 or more, below {_MOST:,}.")
         for name in ("scores", "credits"):
@@ -270,7 +272,7 @@ class Manifest:
         """The manifest that `to_json` was asked of.
 
         Raises:
-            DataError: another version of the format; unknown or missing keys; values of another kind.
+            DataError: another version of the format; unknown or missing keys; values of another kind, or not finite.
         """
         if isinstance(raw, dict) and _is_count(raw.get("version")) and raw["version"] != VERSION:
             raise DataError(
@@ -278,7 +280,11 @@ class Manifest:
                 where=where,
                 mend="Use the version of Obverse that wrote it.",
             )
-        return cls(**_values(raw, _MANIFEST_KINDS, set(_MANIFEST_KINDS), where))
+        values = _values(raw, _MANIFEST_KINDS, set(_MANIFEST_KINDS), where)
+        try:
+            return cls(**values)
+        except DataError as error:
+            raise DataError(error.what, where=where or error.where, mend=error.mend) from None
 
     def ended(self, at: str, files: Mapping[str, str]) -> Manifest:
         """The same, finished."""
@@ -327,6 +333,7 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
 
 _MOST = 1 << 62  # a table holds whole numbers in 64 bits
 _IDS = ("task", "split", "row", "template", "method", "setting", "wording")
+_NUMBERED = ("position", "shortened", "cut", "dropped")
 _NEEDED = {"task", "split", "row", "position", "method"}
 _FINGERPRINT = (
     "version",
@@ -380,7 +387,7 @@ _TEXT_TABLE: _Kind = ("a table of texts", _table_of(_is_text))
 
 _RECORD_KINDS: dict[str, _Kind] = {
     **dict.fromkeys((*_IDS, "reason"), _TEXT),
-    **dict.fromkeys(("position", "shortened", "cut"), _COUNT),
+    **dict.fromkeys(_NUMBERED, _COUNT),
     **dict.fromkeys(("scores", "credits"), _NUMBERS),
     **dict.fromkeys(("options", "references"), _TEXTS),
     "chosen": ("a whole number or null", _or_null(_is_count)),

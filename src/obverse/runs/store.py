@@ -33,8 +33,19 @@ from types import TracebackType
 from typing import Any
 
 from obverse.errors import DataError, OutputError, nearest
-from obverse.runs.disk import Lock, in_place, sync_folder, writing
-from obverse.runs.lines import CHECKSUM, LINES, Fault, Index, LineFile, Place, header_of, line_files, line_of
+from obverse.runs.disk import NAME_A_FOLDER, Lock, in_place, sync_folder, writing
+from obverse.runs.lines import (
+    CHECKSUM,
+    LINES,
+    Fault,
+    Index,
+    LineFile,
+    Place,
+    header_of,
+    holds_records,
+    line_files,
+    line_of,
+)
 from obverse.runs.records import Key, Manifest, Record, StoredRecords, parse_json
 from obverse.runs.table import COPY, TABLE, table_keys, table_records, write_table
 
@@ -76,10 +87,36 @@ def read_run(folder: str | Path) -> Run:
         manifest = _read_manifest(folder)
         if manifest.finished is None:  # else it was finished just now, and the lines have gone into the table
             return Run(folder, manifest, index.records(), None, tuple(index.faults))
-    results = parse_json(_bytes(folder / RESULTS), where=str(folder / RESULTS))
-    if not isinstance(results, dict):
-        raise DataError("is not a table of results", where=str(folder / RESULTS), mend="Put a copy in its place.")
-    return Run(folder, manifest, table_records(folder, manifest), results, ())
+    return Run(folder, manifest, table_records(folder, manifest), _read_results(folder), ())
+
+
+def refuse_begun(folder: Path) -> None:
+    """Refuse a folder that holds a run with a record, which a new one would cost.
+
+    Raises:
+        OutputError: it does.
+        DataError: its manifest cannot be read.
+    """
+    if not _holds_run(folder):
+        return
+    _refuse_headless(folder)
+    recorded = (folder / TABLE).exists() or any(map(holds_records, line_files(folder)))
+    if recorded or _read_manifest(folder).finished is not None:
+        raise OutputError(
+            "holds a run already", where=str(folder), mend="--resume goes on with it; or name another folder."
+        )
+
+
+def refuse_none(folder: Path) -> None:
+    """Refuse a folder without a run to go on with.
+
+    Raises:
+        OutputError: there is none.
+    """
+    if not _holds_run(folder):
+        mend = "Leave out --resume to begin one."
+        raise OutputError("there is no run to go on with", where=str(folder), mend=mend)
+    _refuse_headless(folder)
 
 
 class RunWriter:
@@ -102,19 +139,19 @@ class RunWriter:
 
     @classmethod
     def create(cls, folder: str | Path, manifest: Manifest) -> RunWriter:
-        """Begin a run.
+        """Begin a run; one that was begun there and never got a record makes room for it.
 
         Raises:
-            OutputError: a run lies there, or the folder cannot be written to.
+            OutputError: a run lies there, another process is writing there, or the folder cannot be written to.
+            DataError: the manifest of a run without a record cannot be read.
         """
         folder = Path(folder)
         with _opening(folder) as locks:
             locks.append(Lock.take(folder))
-            if _holds_run(folder):
-                raise OutputError(
-                    "holds a run already", where=str(folder), mend="--resume goes on with it; or name another folder."
-                )
+            refuse_begun(folder)
             _clean(folder)
+            with writing(folder, "the run cannot be written"):
+                _remove_lines(folder)
             _write_manifest(folder, manifest)
             return cls(folder, manifest, locks, None)._opened()
 
@@ -127,9 +164,7 @@ class RunWriter:
             DataError: another version of the format, or a manifest that cannot be read.
         """
         folder = Path(folder)
-        if not _holds_run(folder):
-            mend = "Leave out --resume to begin one."
-            raise OutputError("there is no run to go on with", where=str(folder), mend=mend)
+        refuse_none(folder)
         with _opening(folder) as locks:
             locks.append(Lock.take(folder))
             _clean(folder)
@@ -216,6 +251,14 @@ class RunWriter:
         finally:
             self._take_in(lines, before)
         return len(lines)
+
+    def read(self) -> Run:
+        """The run as it stands, without its results: for those that are to work them out.
+
+        Raises:
+            DataError: the table of a finished run is missing or damaged.
+        """
+        return Run(self.folder, self.manifest, self.records(), None, self.faults)
 
     def finish(self, results: Mapping[str, Any], *, at: str | None = None) -> Run:
         """Put the records in canonical order into one table, beside the results; the run is then complete.
@@ -319,7 +362,28 @@ _LEFT_OVER = re.compile(r"\.(?:manifest\.json|results\.json|records\.parquet)\.[
 
 
 def _holds_run(folder: Path) -> bool:
-    return folder.is_dir() and (any((folder / n).exists() for n in (MANIFEST, TABLE)) or bool(line_files(folder)))
+    try:
+        return _is_folder(folder) and (
+            any((folder / name).exists() for name in (MANIFEST, TABLE)) or bool(line_files(folder))
+        )
+    except OSError as error:
+        raise OutputError(f"cannot be read: {error.strerror}", where=str(folder), mend=NAME_A_FOLDER) from None
+
+
+def _is_folder(folder: Path) -> bool:
+    """Whether it is there; a file of its name is refused."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError("is a file, not a folder", where=str(folder), mend=NAME_A_FOLDER)
+    return folder.is_dir()
+
+
+def _refuse_headless(folder: Path) -> None:
+    if not (folder / MANIFEST).exists():
+        raise OutputError(
+            f"holds records of a run, but no {MANIFEST} that says which",
+            where=str(folder),
+            mend="Put a copy of it there, or name another folder.",
+        )
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -327,6 +391,18 @@ def _read_manifest(folder: Path) -> Manifest:
     if not path.exists():
         raise DataError("there is no run", where=str(folder), mend=f"Name a folder with a {MANIFEST}.")
     return Manifest.from_json(parse_json(_bytes(path), where=str(path)), where=str(path))
+
+
+def _read_results(folder: Path) -> dict[str, Any]:
+    path = folder / RESULTS
+    mend = "Put a copy in its place; or the same evaluation with --resume works them out again, from the records."
+    try:
+        results = parse_json(_bytes(path), where=str(path))
+    except DataError as error:
+        raise DataError(error.what, where=error.where, mend=mend) from None
+    if not isinstance(results, dict):
+        raise DataError("is not a table of results", where=str(path), mend=mend)
+    return results
 
 
 def _write_manifest(folder: Path, manifest: Manifest, *, only_if_none: bool = False) -> None:
@@ -399,9 +475,8 @@ def _bytes(path: Path) -> bytes:
 @contextlib.contextmanager
 def _opening(folder: Path) -> Iterator[list[Lock]]:
     """Locks that are let go if the run cannot be opened."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError("is a file, not a folder", where=str(folder), mend="Name a folder for the run.")
-    with writing(folder, "the folder cannot be made", "Name a folder that you may write to"):
+    _is_folder(folder)
+    with writing(folder, "the folder cannot be made", mend=NAME_A_FOLDER):
         folder.mkdir(parents=True, exist_ok=True)
     locks: list[Lock] = []
     try:

@@ -95,6 +95,7 @@ def _schema(manifest: Manifest) -> Any:
         "references": texts,
         "shortened": pa.int64(),
         "cut": pa.int64(),
+        "dropped": pa.int64(),
         "tied": pa.bool_(),
         "reason": pa.string(),
     }
