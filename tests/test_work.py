@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from obverse.cli.main import app
 from obverse.errors import ModelError
 from obverse.models import work
 from obverse.models.base import Conventions, LanguageModel
@@ -18,6 +21,8 @@ from obverse.models.counting import CountingModel
 from obverse.models.seq2seq import Seq2SeqModel
 from obverse.models.work import Budget, Work, divided
 from obverse.queries import Query
+from obverse.recipes.engine import size_in_bytes
+from obverse.reports.work import work_lines
 from tiny import gpt2, gpt2_tokenizer, t5, t5_tokenizer
 
 CPU = torch.device("cpu")
@@ -107,7 +112,7 @@ class TestBudget:
         assert budget() == 25
 
     def test_too_small(self):
-        with pytest.raises(ModelError, match=r"(?s)5 bytes is too small.*at least 16MB"):
+        with pytest.raises(ModelError, match=r"(?s)limit of 5 bytes is too small.*at least 16MB"):
             Budget(CPU).limit(5)
 
     def test_a_system_that_does_not_tell(self, monkeypatch):
@@ -185,6 +190,8 @@ from tiny import gpt2_tokenizer
 from obverse.models.base import Conventions
 from obverse.models.causal import CausalModel
 from obverse.queries import Query
+from obverse.recipes.engine import size_in_bytes
+from obverse.reports.work import work_lines
 torch.set_num_threads(1)
 torch.manual_seed(0)
 model = GPT2LMHeadModel(GPT2Config(vocab_size=24, n_embd=512, n_layer=2, n_head=4, n_positions=512))
@@ -213,3 +220,65 @@ def test_three_limits_are_kept():
     assert sizes[0] < sizes[1] < sizes[2], found
     nats = [total for _, _, _, total in found.values()]
     assert nats == pytest.approx([nats[0]] * 3, abs=1e-2)
+
+
+class TestCommandLine:
+    @pytest.fixture
+    def table(self, tmp_path):
+        path = tmp_path / "texts.csv"
+        path.write_text("text\ngood good film\nbad film\ngood good film\n", encoding="utf-8")
+        return path
+
+    def told(self, table, *options):
+        out = table.with_name("out.csv")
+        args = ["predict", str(table), "--labels", "good, bad", "--method", "direct", "--output", str(out)]
+        ran = CliRunner().invoke(app, [*args, "--overwrite", "--explain-plan", *options])
+        assert ran.exit_code == 0, ran.output
+        return out.read_text(encoding="utf-8"), ran.stdout
+
+    def test_the_account(self, table):
+        rows, out = self.told(table)
+        assert "Work: 6 queries of " in out
+        assert "Memory beyond the weights: about " in out
+        alone, out = self.told(table, "--plan", "naive")
+        asked, computed = re.search(r"queries of ([\d,]+) tokens one by one; ([\d,]+) tokens computed", out).groups()
+        assert asked == computed
+        assert [row.split(",")[:2] for row in rows.splitlines()] == [row.split(",")[:2] for row in alone.splitlines()]
+        limited, out = self.told(table, "--memory-limit", "200MB")
+        assert limited == rows
+        assert int(re.search(r"([\d,]+) MB at the peak", out)[1]) < 200
+
+    def test_a_model_that_computes_nothing(self, table):
+        _, out = self.told(table, "--model", "counting")
+        assert "Work: nothing was computed" in out
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            (["--plan", "naiv"], r"--plan: unknown plan 'naiv'\nDid you mean 'naive'"),
+            (["--memory-limit", "lots"], r"--memory-limit: 'lots' is no size\nWrite a number and a unit: 512MB"),
+            (["--memory-limit", "0GB"], r"'0GB' is no size"),
+            (["--memory-limit", "1MB"], r"limit of 1,000,000 bytes is too small"),
+        ],
+    )
+    def test_wrong_words(self, table, options, expected):
+        args = ["predict", str(table), "--labels", "good, bad", "--output", str(table.with_name("out.csv"))]
+        ran = CliRunner().invoke(app, [*args, *options])
+        assert ran.exit_code == 2
+        assert re.search(expected, ran.output)
+
+
+@pytest.mark.parametrize(("text", "size"), [("512MB", 512 * 10**6), ("1.5 GiB", 3 * 2**29), ("300000000", 3 * 10**8)])
+def test_sizes(text, size):
+    assert size_in_bytes(text) == size
+
+
+def test_the_account_in_words():
+    work = Work(1, 10, 4, 1, 0.01, 0.1, 3, 2_000_000, None)
+    assert work_lines(work) == [
+        "Work: 1 query of 10 tokens one by one; 4 tokens computed in 1 batch, 2.5 times fewer.",
+        "Shared beginnings: 3 tokens, each computed once.",
+        "Time: 0.10 s in the model, 10.0 % of it planning and tokenising.",
+        "Memory beyond the weights: about 2 MB estimated for a batch, the peak cannot be measured here.",
+    ]
+    assert "8 tokens computed in 2 batches, padding included." in work_lines(Work(2, 6, 8, 2))[0]

@@ -67,6 +67,15 @@ def evaluate_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="What batches may take beyond the weights: 512MB, 2GB. Default: no limit.")
+    ] = None,
+    plan: Annotated[
+        str, typer.Option(help="shared (no work is done twice) or naive (each query alone, to compare).")
+    ] = "shared",
+    explain_plan: Annotated[
+        bool, typer.Option("--explain-plan", help="Tell tokens asked and computed, time and memory.")
+    ] = False,
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Load legacy .bin weights, through the weights-only reader.")
     ] = False,
@@ -75,6 +84,7 @@ def evaluate_command(
     from obverse.cli.console import paper
     from obverse.cli.evaluation_bar import EvaluationBar
     from obverse.cli.names import names_in
+    from obverse.recipes.engine import EngineSettings
     from obverse.recipes.evaluate import EvaluateSettings, evaluate_suite
 
     report = evaluate_suite(
@@ -101,6 +111,7 @@ def evaluate_command(
             eos=eos,
             truncation=truncation,
             allow_pickle=allow_pickle,
+            engine=EngineSettings(plan, memory_limit, explain_plan),
         ),
         watcher=EvaluationBar(),
     )

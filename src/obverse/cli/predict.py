@@ -108,6 +108,15 @@ def predict_command(
         str | None, typer.Option(help="fields (the longest text is shortened) or reference (cut from the right).")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="What batches may take beyond the weights: 512MB, 2GB. Default: no limit.")
+    ] = None,
+    plan: Annotated[
+        str, typer.Option(help="shared (no work is done twice) or naive (each query alone, to compare).")
+    ] = "shared",
+    explain_plan: Annotated[
+        bool, typer.Option("--explain-plan", help="Tell tokens asked and computed, time and memory.")
+    ] = False,
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Load legacy .bin weights, through the weights-only reader.")
     ] = False,
@@ -117,6 +126,7 @@ def predict_command(
     from rich.console import Console
 
     from obverse.cli.progress import ProgressBar
+    from obverse.recipes.engine import EngineSettings
     from obverse.recipes.predict import explain, predict
     from obverse.recipes.predict_task import PredictSettings
 
@@ -163,6 +173,7 @@ def predict_command(
         picture=picture,
         split=split,
         demos=demos,
+        engine=EngineSettings(plan, memory_limit, explain_plan),
     )
     if explain_row is not None:
         explanation = explain(settings, explain_row)
@@ -187,6 +198,8 @@ def predict_command(
     for name, path in (("Labelled", outcome.output), ("To review", outcome.review), ("Picture", picture)):
         if path is not None:
             console.print(f"{name}: {path}", soft_wrap=True, markup=False)
+    for line in outcome.work:
+        console.print(line, soft_wrap=True, markup=False)
     if outcome.whole_seconds is not None:
         from obverse.reports.typography import duration
 

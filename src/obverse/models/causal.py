@@ -25,7 +25,15 @@ from torch import Tensor
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
 from obverse.models.causal_network import Network
-from obverse.models.forward import cache_rows, end_tokens, likeliest, padded, target_log_probs, weights_digest
+from obverse.models.forward import (
+    cache_rows,
+    end_tokens,
+    likeliest,
+    padded,
+    target_log_probs,
+    token_bytes,
+    weights_digest,
+)
 from obverse.models.generation import Generated, Limits, Saying, check_count, search
 from obverse.models.plan import Shared, batches, blocks, common_prefix, share
 from obverse.models.prefix_tree import Ask, Group, Stored, tree_batches
@@ -89,7 +97,11 @@ class CausalModel(LanguageModel):
         # The last token is never read, but an empty given side needs one place for its opening token.
         self.window = window or Window(joint=None if limit is None else limit - len(self._bos))
         self._work = Work()
-        self._budget = Budget(self.device, token_budget)
+        self._budget = Budget(
+            self.device,
+            token_budget,
+            token_bytes=token_bytes(model.config.get_text_config(), next(model.parameters()).element_size()),
+        )
         self._naive = False
         self._stems = _Stems(model.parameters, _STEM_BATCHES * self._budget())
         fill = getattr(tokenizer, "pad_token_id", None)
@@ -195,6 +207,7 @@ class CausalModel(LanguageModel):
 
     @property
     def work(self) -> Work:
+        self._work.estimated, self._work.peak = self._budget.estimate, self._budget.peak
         return self._work
 
     @property

@@ -100,6 +100,22 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     )
 
 
+def token_bytes(config: Any, element: int) -> int:
+    """Bytes that a token takes on its way through a layer: states, queries, keys, values, and the wide states between.
+
+    Args:
+        config: of the network, or of the half of it that has the wider states.
+        element: bytes of a number.
+    """
+
+    def first(*names: str) -> int:
+        return next((value for name in names if isinstance(value := getattr(config, name, None), int)), 0)
+
+    width = first("hidden_size", "d_model", "n_embd")
+    wide = first("intermediate_size", "d_ff", "n_inner", "ffn_dim", "decoder_ffn_dim") or 4 * width
+    return element * (8 * width + 2 * wide)
+
+
 def cache_rows(cache: Any, index_B: Tensor) -> Any:
     """A new DynamicCache that holds the chosen rows; the old one stays as it was."""
     # Layers replace their tensors and never write into them, so a shallow copy is enough.

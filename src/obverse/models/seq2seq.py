@@ -24,7 +24,15 @@ from torch import Tensor
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
 from obverse.models.conventions import EOS_PRESETS
-from obverse.models.forward import cache_rows, end_tokens, likeliest, padded, target_log_probs, weights_digest
+from obverse.models.forward import (
+    cache_rows,
+    end_tokens,
+    likeliest,
+    padded,
+    target_log_probs,
+    token_bytes,
+    weights_digest,
+)
 from obverse.models.generation import Generated, Limits, Saying, check_count, search
 from obverse.models.plan import Shared, batches, blocks, share
 from obverse.models.tokens import Tokens, surely_within
@@ -97,7 +105,11 @@ class Seq2SeqModel(LanguageModel):
         self._frame = _frame(model, self._tokens, conventions.eos, name)
         self.window = _window(model, self._frame, conventions) if window is None else window
         self._work = Work()
-        self._budget = Budget(self.device, token_budget)
+        self._budget = Budget(
+            self.device,
+            token_budget,
+            token_bytes=token_bytes(model.config.get_text_config(), next(model.parameters()).element_size()),
+        )
         self._naive = False
         self._fill = _first(getattr(tokenizer, "pad_token_id", None), 0)
 
@@ -118,6 +130,7 @@ class Seq2SeqModel(LanguageModel):
 
     @property
     def work(self) -> Work:
+        self._work.estimated, self._work.peak = self._budget.estimate, self._budget.peak
         return self._work
 
     def candidates(

@@ -45,6 +45,9 @@ class Work:
         planning: seconds spent on tokenising and on choosing what is computed when.
         seconds: all the time spent.
         stored: tokens of beginnings that were computed once and seen by many.
+        estimated: bytes that a batch of the largest size allowed should take, by the network's widths.
+        peak: bytes in use at most since `LanguageModel.limit` was last called, over those in use then; None where that
+            cannot be measured.
     """
 
     queries: int = 0
@@ -54,6 +57,8 @@ class Work:
     planning: float = 0.0
     seconds: float = 0.0
     stored: int = 0
+    estimated: int | None = None
+    peak: int | None = None
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -88,9 +93,11 @@ class Budget:
     Args:
         device: where the model is.
         tokens: of a batch at most; None chooses by device.
+        token_bytes: what a token takes on its way through a layer, for the estimate.
     """
 
-    def __init__(self, device: torch.device, tokens: int | None = None) -> None:
+    def __init__(self, device: torch.device, tokens: int | None = None, *, token_bytes: int = 0) -> None:
+        self._token_bytes = token_bytes
         self._most = tokens or (_USUAL_CPU if device.type == "cpu" else _USUAL_ACCELERATOR)
         self._meter = _Meter(device)
         self._limit: int | None = None
@@ -101,6 +108,11 @@ class Budget:
     def peak(self) -> int | None:
         """Bytes in use at most since the limit was set, over those in use then; None where it cannot be measured."""
         return self._meter.peak()
+
+    @property
+    def estimate(self) -> int:
+        """Bytes that a batch of the size allowed now should take."""
+        return self._now * self._token_bytes
 
     def limit(self, memory: int | None) -> None:
         """Keep the memory of batches under so many bytes; None takes the limit away.
@@ -117,7 +129,6 @@ class Budget:
         if memory < 16 * _MEBIBYTE:
             raise ModelError(
                 f"a memory limit of {memory:,} bytes is too small to run a network in",
-                where="memory limit",
                 mend="Give at least 16MB beyond the model's weights; 256MB is comfortable for small models.",
             )
         if self._meter.peak() is None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from obverse.labelling import make_scorer
 from obverse.metrics.text import rouge_l
 from obverse.models.base import LanguageModel
 from obverse.models.checkpoints import load_model
+from obverse.recipes.engine import EngineSettings
 from obverse.recipes.predict import Stopped
 from obverse.reports.evaluation import EvaluationReport
 from obverse.reports.listing import names_shortened
@@ -96,6 +97,7 @@ class EvaluateSettings:
     eos: str | None = None
     truncation: str | None = None
     allow_pickle: bool = False
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
 
 class EvaluationWatcher:
@@ -144,6 +146,7 @@ def evaluate_suite(
         truncation=settings.truncation,
         allow_pickle=settings.allow_pickle,
     )
+    settings.engine.prepare(model)
     notes = _trained(settings, suite, there, model)
     methods = _methods(settings, model)
     if settings.cutting is None and model.conventions.eos == "flipped":
@@ -173,7 +176,9 @@ def evaluate_suite(
         asked = _asked(settings, plan, methods, model, writer, store, watcher)
         results = summarize(writer.read(), normalise=_normalise)
         finished = writer.finish(results.to_json())
-    return EvaluationReport(results, finished.manifest, settings.output, tuple(_told(asked)))
+    return EvaluationReport(
+        results, finished.manifest, settings.output, (*_told(asked), *settings.engine.account(model))
+    )
 
 
 def read_asked(name: str) -> Suite:
@@ -221,6 +226,7 @@ def read_asked(name: str) -> Suite:
 
 def _check_settings(settings: EvaluateSettings) -> None:
     """Everything that can be refused without opening a file."""
+    settings.engine.check()
     for flag, names, known in (
         ("--method", settings.methods, METHODS),
         ("--calibration", settings.calibrations, CALIBRATIONS),

@@ -79,6 +79,7 @@ class Outcome:
     output: Path | None
     review: Path | None
     whole_seconds: float | None = None
+    work: tuple[str, ...] = ()
 
 
 class Stopped(ObverseError):
@@ -164,6 +165,7 @@ def predict(
     if settings.instruction is None:
         watcher.note(f'No --instruction given; asking: "{words}"')
     model = model or model_of(settings)
+    settings.engine.prepare(model)
     scorer = _scorer(settings, model)
     trained = model.conventions.trained
     untrained = [t for t in scorer.terms if trained and t not in (*trained, PRIOR, NULL)]
@@ -177,7 +179,8 @@ def predict(
     decider = Decider(settings, task, labeller, names)
     decider.prepare()
     run = _Run(settings, task, labeller, decider, columns, schema, watcher, total, words, tuple(notes))
-    return _to_standard_output(run) if settings.output is None else _to_file(run, settings.output)
+    outcome = _to_standard_output(run) if settings.output is None else _to_file(run, settings.output)
+    return replace(outcome, work=settings.engine.account(model))
 
 
 def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel | None = None) -> Explanation:
@@ -228,6 +231,7 @@ def explain(settings: PredictSettings, row_number: int, *, model: LanguageModel 
 
 def _check_settings(settings: PredictSettings) -> None:
     """Everything that can be refused without opening a file."""
+    settings.engine.check()
     calibrations.check_calibration(settings.calibration)
     for flag, value, known in (
         ("--method", settings.method, METHODS),

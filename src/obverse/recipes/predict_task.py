@@ -10,6 +10,7 @@ from pathlib import Path
 from obverse.catalog.own import WHOLE, gold_text, read_own
 from obverse.catalog.tables import Row, Table, check_columns, default_text_column
 from obverse.errors import DataError, LabelError, ObverseError
+from obverse.recipes.engine import EngineSettings
 from obverse.scoring import calibration as calibrations
 from obverse.tasks.examples import Example
 from obverse.tasks.labels import LabelSet, option_index, parse_options
@@ -28,6 +29,7 @@ class PredictSettings:
         split: which of a task file's tables; None takes test, else validation, else what there is.
         demos: demonstrations in front of each prompt: a set's name or file; None for none.
         gold_values: what the gold column holds for each label, where those are not the labels' names.
+        engine: how the model works.
         written_in: option of the command line -> where its setting was written, if not there; for messages.
     """
 
@@ -60,6 +62,7 @@ class PredictSettings:
     split: str | None = None
     demos: str | None = None
     gold_values: tuple[str, ...] = ()
+    engine: EngineSettings = field(default_factory=EngineSettings)
     written_in: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, option: str) -> str:
