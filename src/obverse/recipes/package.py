@@ -1,7 +1,8 @@
 """From a trained checkpoint to the folder that ships: weights as int8, blend weights and temperatures.
 
-Both are chosen on held-out draws of the training side (instructions, wordings and texts that training never saw),
-through the same road that users take. No data set that judges the model is looked at here.
+Scale and temperatures are chosen on held-out draws of the training side (instructions, wordings and texts that training
+never saw), through the same road that users take, and so are the blend's weights where no ratio is given. No data set
+that judges the model is looked at here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from obverse.errors import RecipeError, nearest
 from obverse.labelling import Labeller
 from obverse.models.base import LanguageModel
 from obverse.recipes.bundled import build_sources, choosing_draws
@@ -30,7 +32,13 @@ _TERMS = ("direct", "flipped", PRIOR)
 
 
 def package(
-    *, data: Path, run: Path, folder: Path, prior: Path | None = None, say: Callable[[str], None] = print
+    *,
+    data: Path,
+    run: Path,
+    folder: Path,
+    prior: Path | None = None,
+    ratio: Mapping[str, float] | None = None,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Pack the finished model of `run` into `folder` and write its conventions.
 
@@ -38,6 +46,7 @@ def package(
         run: what `obverse train` left: the recipe as it was followed, and the model.
         folder: receives weights, tokenizer, configuration and `obverse.json`.
         prior: folder of the sentence encoder that is the prior of the blend; None takes the pretrained one.
+        ratio: term -> its weight in the blend, up to a common factor; None fits each weight.
     """
     import torch
     from transformers import EncoderDecoderModel
@@ -71,8 +80,10 @@ def package(
     draws = choosing_draws(build_sources(recipe, data), _DRAWS, seed=1)
     say(f"{len(draws)} held-out draws of {len({d.task for d in draws})} tasks")
     tables = {rule: term_tables(bundled, draws, rule) for rule in ("token", "sum", "byte")}
-    weights = fit_weights(draws, tables["token"])
-    conventions["blend"] = {name: round(float(w), 4) for name, w in zip(_TERMS, weights, strict=True)}
+    table = tables["token"]
+    weights = fit_weights(draws, table) if ratio is None else scaled_weights(draws, table, ratio)
+    # A term without weight would be computed for nothing.
+    conventions["blend"] = {name: round(float(w), 4) for name, w in zip(_TERMS, weights, strict=True) if w}
     temperatures = {"blend/token": 1.0}
     for rule, table in tables.items():
         combined = [
@@ -150,6 +161,25 @@ def fit_weights(draws: Sequence[Draw], table: Sequence[Mapping[str, Sequence[flo
         key=lambda found: found.fun,
     )  # fmt: skip
     return np.asarray(np.exp(best.x))
+
+
+def scaled_weights(
+    draws: Sequence[Draw], table: Sequence[Mapping[str, Sequence[float]]], ratio: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Weights of the terms in a given ratio, their common factor such that the right options are likeliest.
+
+    Raises:
+        RecipeError: an unknown term, a weight that is no number from 0 up, or none above 0.
+    """
+    for term, weight in ratio.items():
+        if term not in _TERMS:
+            raise RecipeError(f"the blend has no term {term!r}", mend=nearest(term, _TERMS))
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise RecipeError(f"the weight of {term} is {weight!r}", mend="Write a number from 0 up.")
+    weights = np.array([float(ratio.get(term, 0.0)) for term in _TERMS])
+    if not weights.any():
+        raise RecipeError("no term of the blend has a weight", mend=f"Give one to {' or '.join(_TERMS)}.")
+    return weights / fit_temperature(draws, [blended(row, weights) for row in table])
 
 
 def fit_temperature(draws: Sequence[Draw], scores: Sequence[NDArray[np.float64]]) -> float:
