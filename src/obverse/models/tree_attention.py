@@ -181,7 +181,12 @@ def _part(
     query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None, *, causal: bool
 ) -> tuple[Tensor, Tensor]:
     """Attention to some of the places: the outputs (B, H, S, D), and the logarithms of their sums (B, H, S), fp32."""
-    heads, kept = query.shape[1], key.shape[1]
+    rows, heads, length, width = query.shape
+    kept = key.shape[1]
+    if heads != kept and mask is None and not causal:
+        # Heads that look at the same keys are more places of one head, so that a stored beginning is not repeated.
+        out, sums = _part(query.reshape(rows, kept, -1, width), key, value, scale, None, causal=False)
+        return out.reshape(rows, heads, length, -1), sums.reshape(rows, heads, length)
     if heads != kept:
         key, value = (each.repeat_interleave(heads // kept, dim=1) for each in (key, value))
     if query.device.type == "cpu":
