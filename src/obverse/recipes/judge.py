@@ -39,12 +39,14 @@ class Judged:
     """One set under one wording.
 
     Attributes:
+        family: the kind of task.
         gold: the right options' indices (n,).
         predicted: method -> indices (n,).
         probabilities: of the blend (n, K).
     """
 
     name: str
+    family: str
     instruction: str
     labels: tuple[str, ...]
     gold: NDArray[np.int64]
@@ -71,7 +73,7 @@ def judge(model: LanguageModel, plan: Path, data: Path, *, say: Callable[[str], 
                 else tuple(wording["labels"])
             )
             began = time.monotonic()
-            judged = judge_wording(model, entry["name"], wording["instruction"], labels, examples, gold)
+            judged = judge_wording(model, entry, wording["instruction"], labels, examples, gold)
             out.append(judged)
             scores = "  ".join(f"{m} {float(macro_f1(_confusion(judged, m))):.2f}" for m in ONE_TEXT)
             say(f"{entry['name']} {labels[:3]}: {scores}  ({len(gold) / (time.monotonic() - began):.0f} texts/s)")
@@ -100,7 +102,7 @@ def judge_rewording(model: LanguageModel, plan: Path, data: Path, *, say: Callab
     for entry in settings["sets"]:
         examples, gold = _rows(entry, data, settings)
         judged = [
-            judge_wording(model, entry["name"], entry["instruction"], tuple(labels), examples, gold)
+            judge_wording(model, entry, entry["instruction"], tuple(labels), examples, gold)
             for labels in (entry["known"], *entry["new"])
         ]
         right = [{m: j.predicted[m] == gold for m in ONE_TEXT} for j in judged]
@@ -179,7 +181,7 @@ def rewording_markdown(summary: Mapping[str, Any]) -> str:
 
 def judge_wording(
     model: LanguageModel,
-    name: str,
+    entry: Mapping[str, Any],
     instruction: str,
     labels: tuple[str, ...],
     examples: Sequence[Example],
@@ -223,7 +225,9 @@ def judge_wording(
     }
     predicted = {method: table.argmax(1) for method, table in scores.items()}
     predicted["majority"] = np.full(len(gold), np.bincount(gold, minlength=len(labels)).argmax())
-    return Judged(name, instruction, labels, gold, predicted, np.exp(log_blend))
+    return Judged(
+        entry["name"], entry.get("family", entry["name"]), instruction, labels, gold, predicted, np.exp(log_blend)
+    )
 
 
 def pretrained_cosines(texts: Sequence[object], labels: Sequence[str]) -> NDArray[np.float64]:
@@ -257,6 +261,7 @@ def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
     pairs: list[dict[str, Any]] = [
         {
             "set": j.name,
+            "family": j.family,
             "instruction": j.instruction,
             "labels": list(j.labels),
             "rows": len(j.gold),
@@ -325,6 +330,13 @@ def markdown(summary: Mapping[str, Any]) -> str:
         low, high = found["interval"]
         interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
         lines.append(f"| {name} | {100 * found['difference']:+.1f} | {interval} | {found['p_value']:.3f} |")
+    families: dict[str, list[Mapping[str, Any]]] = {}
+    for pair in summary["pairs"]:
+        families.setdefault(pair["family"], []).append(pair)
+    lines += ["", "| kind of task | pairs | " + " | ".join(ONE_TEXT) + " |", "|---|---:|" + "---:|" * len(ONE_TEXT)]
+    for family, pairs in families.items():
+        cells = [f"{np.mean([pair['macro_f1'][m] for pair in pairs]):.3f}" for m in ONE_TEXT]
+        lines.append(f"| {family} | {len(pairs)} | " + " | ".join(cells) + " |")
     lines += ["", "| with a calibration | mean macro-F1 |", "|---|---:|"]
     lines += [f"| {m} | {mean[m]:.3f} |" for m in CALIBRATED]
     lines += [
