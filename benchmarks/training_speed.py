@@ -685,7 +685,7 @@ def asked() -> tuple[argparse.Namespace, Found]:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=16, help="draws a step")
     parser.add_argument("--batch", type=int, default=4, help="draws of a micro-batch of the Trainer")
-    parser.add_argument("--token-budget", type=int, default=4096, help="of a micro-batch of Obverse")
+    parser.add_argument("--token-budget", type=int, default=1024, help="of a micro-batch of Obverse")
     parser.add_argument("--rate", type=float, help="instead of the recipe's")
     parser.add_argument("--model", choices=("t5", "mini"), default="t5")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

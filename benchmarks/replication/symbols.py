@@ -36,8 +36,8 @@ _HEAD = """# Symbol tuning, at small scale
 
 Accuracy in per cent on sets that no stage saw, four exemplars a class where they fit (those that did not are
 counted, over {rows} prompts), means over sets with 95 % intervals over rows. Stages of {examples} examples a step:
-`untuned`, {untuned} steps, exemplars under natural labels with an instruction; `symbols`, {symbols} steps more, six of ten
-prompts under arbitrary symbols without instruction (arXiv 2305.08298); `longer`, {longer} steps more of the same as
+`untuned`, {untuned} steps, exemplars under natural labels with an instruction; `symbols`, {symbols} steps more, six of
+ten prompts under arbitrary symbols without instruction (arXiv 2305.08298); `longer`, {longer} steps more of the same as
 before. Base, direction and rates are those of `replication.md`.
 
 ![accuracy by setting](symbol_tuning.png)
@@ -58,7 +58,7 @@ JUDGED = {
 FLIPPED = ("subj", "tweet_eval/hate")
 GIVEN, SAID = 256, 12  # tokens
 ROWS = 120
-STEPS = {"untuned": 250, "symbols": 150, "longer": 150}
+STEPS = {"untuned": 250, "symbols": 100, "longer": 100}
 EXAMPLES = 16
 SYMBOLS_SHARE = 0.6  # of the symbol-tuned model's draws; the rest stays as it was, the paper's remedy for small models
 OBJECTIVE = Objective(
@@ -241,7 +241,8 @@ def main() -> None:
     print(markdown(scores))
     if options.results:
         write_json(options.results / "symbol_tuning.json", scores)
-        write_text(options.results / "symbol_tuning.md", _HEAD.format(rows=ROWS, examples=EXAMPLES, **STEPS) + markdown(scores))
+        head = _HEAD.format(rows=ROWS, examples=EXAMPLES, **STEPS)
+        write_text(options.results / "symbol_tuning.md", head + markdown(scores))
         draw_picture(scores, options.results / "symbol_tuning.png")
 
 
