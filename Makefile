@@ -14,7 +14,7 @@ help:
 	@echo "make demo     label the example texts with the bundled model: table, summary, picture"
 	@echo "make test     lint, types and all tests"
 	@echo "make check    lint and types only"
-	@echo "make bench    speed of predict and of training, memory of training"
+	@echo "make bench    speed of scoring (an hour or two), of predict and of training, memory of training"
 	@echo "make bundled  train the bundled model again (hours on two cores)"
 
 .venv/core: pyproject.toml constraints.txt
@@ -27,6 +27,10 @@ help:
 
 .venv/dev: .venv/core
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ".[dev]"
+	@touch $@
+
+.venv/bench: .venv/dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ".[bench]"
 	@touch $@
 
 .venv/train: .venv/core
@@ -51,14 +55,15 @@ check: .venv/dev
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-bench: .venv/dev
+bench: .venv/bench
+	$(BIN)/python benchmarks/scoring_speed/run.py --output docs/results
 	$(BIN)/python benchmarks/predict_speed.py --data $(DATA)
 	$(BIN)/python benchmarks/training_speed.py --data $(DATA)
 
 bundled: .venv/train
 	$(BIN)/obverse train bundled/similarity.toml --data $(DATA) --output runs/similarity --resume
 	$(BIN)/obverse train bundled/recipe.toml --data $(DATA) --output runs/bundled --resume
-	$(BIN)/python bundled/make_package.py --run runs/bundled --prior runs/similarity/model --data $(DATA)
+	$(BIN)/python bundled/make_package.py --run runs/bundled --prior runs/similarity/model --blend bundled/blend.toml --data $(DATA)
 	$(BIN)/python bundled/judge.py --data $(DATA)
 	$(BIN)/python bundled/judge.py --data $(DATA) --aside
 	$(BIN)/python bundled/card.py
