@@ -41,11 +41,12 @@ demo: .venv/core
 	@mkdir -p demo-output
 	$(BIN)/obverse predict examples/messages.csv --text message \
 		--labels "praise, complaint, question, request" --instruction "What is the customer doing?" \
-		--gold gold --output demo-output/labelled.csv --picture demo-output/summary.png --overwrite
+		--gold gold --calibration batch --output demo-output/labelled.csv --picture demo-output/summary.png \
+		--overwrite
 	@echo
 	$(BIN)/obverse predict examples/messages.csv --text message \
 		--labels "praise, complaint, question, request" --instruction "What is the customer doing?" \
-		--explain 1 --picture demo-output/explanation.png
+		--explain 5 --picture demo-output/explanation.png
 
 check: .venv/dev
 	$(BIN)/ruff check .
