@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from transformers import (
     MistralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -22,6 +26,7 @@ from transformers import (
 )
 
 from obverse.errors import ModelError, WindowError
+from obverse.models import causal
 from obverse.models.base import Conventions, Window
 from obverse.models.causal import CausalModel
 from obverse.queries import Query
@@ -236,7 +241,8 @@ def test_a_sliding_window_is_not_packed_over():
         assert likelihood.token_nats == pytest.approx(slow(model, *lm.encode(query)), abs=1e-5)
 
 
-def test_stored_beginnings_serve_the_next_call_until_a_weight_changes():
+def test_stored_beginnings_serve_the_next_block_but_not_the_next_call(monkeypatch):
+    monkeypatch.setattr(causal, "_BLOCK_ROWS", 12)
     model = gpt2()
     lm = build(model, gpt2_tokenizer(), token_budget=30)
     lm._network  # noqa: B018
@@ -252,15 +258,54 @@ def test_stored_beginnings_serve_the_next_call_until_a_weight_changes():
         for query, likelihood in zip(queries, lm.log_likelihoods(queries), strict=True):
             assert likelihood.token_nats == pytest.approx(slow(model, *lm.encode(query)), abs=1e-5)
 
-    lm.log_likelihoods(asked(["good", "bad", "go", "do", "a", "b"]))
-    assert read[0] == 40
-    read.clear()
-    lm.log_likelihoods(asked(["good", "bad"]))
-    assert sum(read) < 40
-    check(asked(["god", "dog"]))
-    with torch.no_grad():
-        model.transformer.h[0].mlp.c_fc.weight.add_(1.0)
+    two_blocks = asked(["good", "bad", "go", "do", "a", "b", "god", "dog", "ab", "ba", "gob", "bog"])
+    lm.log_likelihoods(two_blocks)
+    assert [tokens for tokens in read if tokens >= 40] == [40]
+    check(two_blocks)
+    # In whatever way weights change, with dropout on or not.
+    model.transformer.h[0].mlp.c_fc.weight.data.mul_(1.5)
+    model.train()
+    answers = lm.log_likelihoods(asked(["good"]))
+    assert model.training
+    model.eval()
+    assert [a.nats for a in answers] == pytest.approx([a.nats for a in lm.log_likelihoods(asked(["good"]))], abs=1e-5)
     check(asked(["good", "bad"]))
+
+
+def test_threads_share_a_model():
+    model = llama()
+    lm = build(model, llama_tokenizer(), token_budget=30)
+    queries = some_queries()
+    expected = [answer.nats for answer in lm.log_likelihoods(queries)]
+    usual = model.config._attn_implementation
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(lambda _: [a.nats for a in lm.log_likelihoods(queries)], range(9)))
+    finally:
+        sys.setswitchinterval(before)
+    for nats in found:
+        assert nats == pytest.approx(expected, abs=1e-5)
+    assert model.config._attn_implementation == usual
+
+
+def test_texts_beyond_the_border_of_longrope_are_read_apart():
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+    config = Phi3Config(
+        **(SMALL | {"pad_token_id": 0, "max_position_embeddings": 128}),
+        intermediate_size=32,
+        num_key_value_heads=2,
+        original_max_position_embeddings=16,
+        rope_parameters=rope | {"original_max_position_embeddings": 16},
+    )
+    model = seeded(Phi3ForCausalLM(config))
+    queries = [Query("good bad " * n, f" {o} bad") for n in (2, 5, 12, 30) for o in ("good", "bad")]
+    together = build(model, gpt2_tokenizer()).log_likelihoods(queries)
+    for query, likelihood in zip(queries, together, strict=True):
+        lm = build(model, gpt2_tokenizer())
+        lm.limit(naive=True)
+        assert likelihood.token_nats == pytest.approx(lm.log_likelihoods([query])[0].token_nats, abs=1e-5)
 
 
 def test_pieces_progress_and_repetitions():

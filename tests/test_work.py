@@ -256,8 +256,9 @@ class TestCommandLine:
         ("options", "expected"),
         [
             (["--plan", "naiv"], r"--plan: unknown plan 'naiv'\nDid you mean 'naive'"),
-            (["--memory-limit", "lots"], r"--memory-limit: 'lots' is no size\nWrite a number and a unit: 512MB"),
+            (["--memory-limit", "lots"], r"--memory-limit: 'lots' is no size\nWrite a number and one of kB, MB"),
             (["--memory-limit", "0GB"], r"'0GB' is no size"),
+            (["--memory-limit", "9" * 320], r"999' is no size"),
             (["--memory-limit", "1MB"], r"limit of 1,000,000 bytes is too small"),
         ],
     )
@@ -281,4 +282,4 @@ def test_the_account_in_words():
         "Time: 0.10 s in the model, 10.0 % of it planning and tokenising.",
         "Memory beyond the weights: about 2 MB estimated for a batch, the peak cannot be measured here.",
     ]
-    assert "8 tokens computed in 2 batches, padding included." in work_lines(Work(2, 6, 8, 2))[0]
+    assert "8 tokens computed in 2 batches, 33 % more, by padding." in work_lines(Work(2, 6, 8, 2))[0]

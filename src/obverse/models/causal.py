@@ -11,6 +11,7 @@ Axes: B rows of a batch, S positions of a row, N chosen positions, D width, V vo
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from obverse.models.causal_network import Network
 from obverse.models.forward import (
     cache_rows,
     end_tokens,
+    evaluating,
     likeliest,
     padded,
     target_log_probs,
@@ -47,7 +49,7 @@ _BLOCK_ROWS = 4096
 Sides = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a query: what is read, and what is scored."""
 
-# Tokens of stored beginnings that are kept between calls, in batches.
+# Tokens of stored beginnings that are kept for the next block, in batches.
 _STEM_BATCHES = 4
 
 # A shared beginning shorter than this is not worth a stage of its own.
@@ -103,7 +105,8 @@ class CausalModel(LanguageModel):
             token_bytes=token_bytes(model.config.get_text_config(), next(model.parameters()).element_size()),
         )
         self._naive = False
-        self._stems = _Stems(model.parameters, _STEM_BATCHES * self._budget())
+        self._stems = _Stems(lambda: _STEM_BATCHES * self._budget())
+        self._one_at_a_time = threading.RLock()
         fill = getattr(tokenizer, "pad_token_id", None)
         self._fill = 0 if fill is None else fill
 
@@ -111,12 +114,13 @@ class CausalModel(LanguageModel):
         self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
     ) -> list[Likelihood]:
         answers: list[Likelihood | None] = [None] * len(queries)
-        with self._work.timed(), torch.inference_mode():
-            self._stems.check()
+        with self._one_at_a_time, self._work.timed(), evaluating(self.model), torch.inference_mode():
+            self._stems.clear()
             groups = next(self._work.planned([share(_sides(query) for query in queries)]))
             self._refuse_overlong(groups)
             for block in blocks(groups, _BLOCK_ROWS):
                 self._answer(block, answers, progress, pieces)
+            self._stems.clear()
         return [answer for answer in answers if answer is not None]
 
     def limit(self, *, memory: int | None = None, naive: bool = False) -> None:
@@ -331,6 +335,11 @@ class CausalModel(LanguageModel):
         for row in rows:
             self._work.queries += len(row.places)
             self._work.asked += len(row.places) * (len(row.given) + max(0, len(row.said) - 1))
+        if self._network.border is not None:
+            self._beyond(self._network.border, rows, settle)
+            rows = [row for row in rows if len(row.given) + len(row.said) <= self._network.border]
+            if not rows:
+                return
         reach = self._network.reach
         longest = max(len(row.given) + len(row.said) for row in rows)
         if self._naive:
@@ -342,6 +351,12 @@ class CausalModel(LanguageModel):
             self._packed(rows, settle)
         else:
             self._staged(rows, settle)
+
+    def _beyond(self, border: int, rows: Sequence[_Row], settle: _Settle) -> None:
+        """Scores of rows whose length changes how all their positions are read: whole, and apart from shorter ones."""
+        long = [row for row in rows if len(row.given) + len(row.said) > border]
+        for row in long:
+            settle([row], self._whole([row], None, 0))
 
     def _packed(self, rows: Sequence[_Row], settle: _Settle) -> None:
         """Scores of rows as one tree."""
@@ -538,20 +553,17 @@ class _Going(Saying):
 
 
 class _Stems:
-    """The last beginnings that were stored, for the calls that follow.
+    """The last beginnings that were stored in a call, for the blocks that follow.
 
-    They hold as long as the weights are the same tensors, unchanged.
+    They do not outlive the call: nobody could tell for certain that the network is still the same.
 
     Args:
-        parameters: the network's.
         most: tokens kept at most, but for a single longer beginning.
     """
 
-    def __init__(self, parameters: Callable[[], Iterable[Tensor]], most: int) -> None:
-        self._parameters = parameters
+    def __init__(self, most: Callable[[], int]) -> None:
         self._most = most
         self._kept: list[Stored] = []
-        self._weights: list[tuple[int, int]] = []
 
     def recalled(self, tokens: tuple[int, ...], most: int) -> Stored | None:
         """The longest kept beginning of a text, at most so many tokens of it; None where all are short."""
@@ -567,16 +579,12 @@ class _Stems:
     def remember(self, stored: Iterable[Stored]) -> None:
         """Keep beginnings that a text begins with; the oldest are dropped."""
         self._kept.extend(each for each in stored if each.behind is None and len(each.tokens) >= _WORTH_SHARING)
-        while len(self._kept) > 1 and sum(len(each.tokens) for each in self._kept) > self._most:
+        while len(self._kept) > 1 and sum(len(each.tokens) for each in self._kept) > self._most():
             self._kept.pop(0)
 
-    def check(self) -> None:
-        """Forget everything if a weight has changed."""
-        # A tensor made in inference mode counts no changes, and cannot be trained either.
-        now = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in self._parameters()]
-        if now != self._weights:
-            self._weights = now
-            self._kept.clear()
+    def clear(self) -> None:
+        """Forget them all."""
+        self._kept.clear()
 
 
 _Settle = Callable[[Sequence["_Row"], Sequence[Sequence[float]]], None]

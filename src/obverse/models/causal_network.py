@@ -5,6 +5,7 @@ Axes: B rows of a batch, S positions of a row, T places of a packed row, N chose
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 from obverse.models import tree_attention
 from obverse.models.prefix_tree import Group, Run, Stored
 from obverse.models.tree_attention import Layout, lay_out
+
+_SWAPPING = threading.RLock()
 
 
 class Network:
@@ -54,6 +57,18 @@ class Network:
             rest_BSD = self._body(input_ids=probe_BS[:, 2:], past_key_values=cache, use_cache=True).last_hidden_state
             self.shares = self._same(rest_BSD, states_BSD[:, 2:])
         self.packs = self._finds_packing()
+
+    @property
+    def border(self) -> int | None:
+        """A length beyond which a text's positions are all read in another way (LongRoPE); None where there is none."""
+        config = self._body.config
+        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type")) not in ("longrope", "su"):
+            return None
+        known = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        return None if known is None else int(known)
 
     @property
     def reach(self) -> int | None:
@@ -101,12 +116,14 @@ class Network:
 
         AttentionInterface.register(tree_attention.NAME, tree_attention.attend)
         config = self._body.config
-        usual = config._attn_implementation
-        config._attn_implementation = tree_attention.NAME
-        try:
-            yield
-        finally:
-            config._attn_implementation = usual
+        # The setting belongs to the network, which other models and threads may hold too.
+        with _SWAPPING:
+            usual = config._attn_implementation
+            config._attn_implementation = tree_attention.NAME
+            try:
+                yield
+            finally:
+                config._attn_implementation = usual
 
     def _finds_packing(self) -> bool:
         """Whether texts with a stored beginning, a fork and a neighbour come out of packed rows as they do alone."""
@@ -118,6 +135,8 @@ class Network:
         try:
             self.run_packed(lay_out([Group((Run(stem, -1, ()),), None, stored)], self._device, self.dtype))
             states_TD = self.run_packed(lay_out([fork, Group((Run(apart, -1, ()),))], self._device, self.dtype))
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
             # Whatever a class of somebody else's does with what it does not know: it is run in another way.
             return False

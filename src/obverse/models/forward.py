@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -98,6 +99,19 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(
         i for value in values if value is not None for i in (value if isinstance(value, list) else [value])
     )
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout, in the number type of the weights; afterwards the network is as it was."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device.type
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        model.train(training)
 
 
 def token_bytes(config: Any, element: int) -> int:

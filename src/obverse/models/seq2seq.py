@@ -27,6 +27,7 @@ from obverse.models.conventions import EOS_PRESETS
 from obverse.models.forward import (
     cache_rows,
     end_tokens,
+    evaluating,
     likeliest,
     padded,
     target_log_probs,
@@ -117,7 +118,7 @@ class Seq2SeqModel(LanguageModel):
         self, queries: Sequence[Query], *, progress: Progress | None = None, pieces: bool = False
     ) -> list[Likelihood]:
         answers: list[Likelihood | None] = [None] * len(queries)
-        with self._work.timed(), torch.inference_mode():
+        with self._work.timed(), evaluating(self.model), torch.inference_mode():
             groups = next(self._work.planned([share(self._sides(query) for query in queries)]))
             self._refuse_overlong(groups)
             for block in blocks(groups, _BLOCK_ROWS):

@@ -190,8 +190,15 @@ def _part(
     if heads != kept:
         key, value = (each.repeat_interleave(heads // kept, dim=1) for each in (key, value))
     if query.device.type == "cpu":
+        added = None if mask is None else mask[None, None].to(query.dtype)
         out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, causal, attn_mask=None if mask is None else mask[None, None], scale=scale
+            query,
+            key,
+            value,
+            0.0,
+            causal,
+            attn_mask=added,
+            scale=scale,
         )
         return out, sums
     scores = (query @ key.transpose(-1, -2)).float() * scale
@@ -232,9 +239,8 @@ def _mask(shape: Sequence[tuple[int, int]], dtype: torch.dtype) -> Tensor:
         starts.append(place)
         rows = mask_SS[place : place + length]
         rows[:, place : place + length] = torch.full((length, length), -torch.inf, dtype=dtype).triu(1)
-        while parent >= 0:
-            width, above = shape[parent]
-            rows[:, starts[parent] : starts[parent] + width] = 0.0
-            parent = above
+        if parent >= 0:
+            # What the last token of the run before sees, all of this one sees.
+            rows[:, :place] = mask_SS[starts[parent] + shape[parent][0] - 1, :place]
         place += length
     return mask_SS

@@ -29,7 +29,7 @@ _FIRST = 64
 _GROWTH = 2
 # Of the limit; the rest is for what a batch of a size measured before needs beyond it.
 _SHARE = 0.8
-_MEBIBYTE = 2**20
+_LEAST = 16 * 10**6
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -98,8 +98,10 @@ class Budget:
 
     def __init__(self, device: torch.device, tokens: int | None = None, *, token_bytes: int = 0) -> None:
         self._token_bytes = token_bytes
-        self._most = tokens or (_USUAL_CPU if device.type == "cpu" else _USUAL_ACCELERATOR)
+        self._usual = tokens or (_USUAL_CPU if device.type == "cpu" else _USUAL_ACCELERATOR)
+        self._most = self._usual
         self._meter = _Meter(device)
+        self._meter.start()
         self._limit: int | None = None
         self._largest = 0
         self._now = self._most
@@ -122,22 +124,20 @@ class Budget:
         Raises:
             ModelError: it is less than a few batches' own overhead, or memory cannot be measured here.
         """
-        self._limit, self._largest, self._now = memory, 0, self._most
-        self._meter.start()
-        if memory is None:
-            return
-        if memory < 16 * _MEBIBYTE:
+        if memory is not None and memory < _LEAST:
             raise ModelError(
                 f"a memory limit of {memory:,} bytes is too small to run a network in",
                 mend="Give at least 16MB beyond the model's weights; 256MB is comfortable for small models.",
             )
-        if self._meter.peak() is None:
+        if memory is not None and self._meter.peak() is None:
             raise ModelError(
                 "the memory in use cannot be measured on this system, so no limit can be kept",
                 where="memory limit",
                 mend="Leave the limit out; batches of the usual size are small.",
             )
-        self._now = min(_FIRST, self._most)
+        self._meter.start()
+        self._limit, self._largest, self._most = memory, 0, self._usual
+        self._now = self._most if memory is None else min(_FIRST, self._most)
 
     def __call__(self) -> int:
         return self._now

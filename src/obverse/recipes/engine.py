@@ -59,8 +59,10 @@ def size_in_bytes(text: str) -> int:
     """
     match = _SIZE.fullmatch(text)
     unit = match[2].lower() if match else ""
-    if match is None or unit not in _UNITS or float(match[1]) == 0:
+    if match is None or unit not in _UNITS or len(match[1]) > 15 or float(match[1]) * _UNITS[unit] < 1:
         raise MethodError(
-            f"{text!r} is no size", where="--memory-limit", mend="Write a number and a unit: 512MB, 2GB, 1.5GiB."
+            f"{text!r} is no size",
+            where="--memory-limit",
+            mend="Write a number and one of kB, MB, GB, KiB, MiB, GiB: 512MB, 2GB, 1.5GiB.",
         )
     return int(float(match[1]) * _UNITS[unit])

@@ -26,7 +26,10 @@ def work_lines(work: Account) -> list[str]:
     if not work.queries:
         return ["Work: nothing was computed (the answers were there, or the model runs no network)."]
     fewer = work.asked / max(1, work.computed)
-    told = f"{fewer:.1f} times fewer" if fewer >= 1 else "padding included"
+    if work.asked == work.computed:
+        told = "as many"
+    else:
+        told = f"{fewer:.1f} times fewer" if fewer >= 1 else f"{100 / fewer - 100:.0f} % more, by padding"
     lines = [
         f"Work: {_number(work.queries, 'query', 'queries')} of {counted(work.asked, 'token')} one by one; "
         f"{counted(work.computed, 'token')} computed in {_number(work.batches, 'batch', 'batches')}, {told}."
