@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from obverse.errors import RecipeError
+from obverse.models.bundled import FOLDER, _without_places
 from obverse.recipes.package import blended, fit_weights, scaled_weights
 from obverse.scoring.scorers import log_softmax
 from obverse.tasks.examples import Example
@@ -63,3 +66,10 @@ def test_a_ratio_that_is_none(ratio, expected):
     draws, table = draws_and_table(2)
     with pytest.raises(RecipeError, match=expected):
         scaled_weights(draws, table, ratio)
+
+
+def test_the_package_names_no_folder_that_it_was_made_in():
+    text = (FOLDER / "config.json").read_text(encoding="utf-8")
+    assert set(re.findall(r'"_name_or_path": "(.*?)"', text)) == {""}
+    nested = {"_name_or_path": "/home/a", "encoder": {"_name_or_path": "/home/b", "width": 2}}
+    assert _without_places(nested) == {"_name_or_path": "", "encoder": {"_name_or_path": "", "width": 2}}

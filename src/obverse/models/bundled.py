@@ -180,9 +180,19 @@ def pack(
         else:
             tensors[name] = tensor.to(torch.float32)
     save_file(tensors, folder / _WEIGHTS)
-    (folder / "config.json").write_text(json.dumps(model.config.to_dict(), indent=1) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps(_without_places(model.config.to_dict()), indent=1) + "\n", encoding="utf-8"
+    )
     tokenizer.save_pretrained(folder)
     (folder / "obverse.json").write_text(json.dumps(conventions, indent=1) + "\n", encoding="utf-8")
+
+
+def _without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the folders that its parts were read from."""
+    return {
+        key: "" if key == "_name_or_path" else _without_places(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+    }
 
 
 def load_bundled(folder: Path = FOLDER, *, device: str | None = None, **changes: Any) -> BundledModel:
