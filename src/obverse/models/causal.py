@@ -12,7 +12,6 @@ Axes: B rows of a batch, S positions of a row, N chosen positions, D width, V vo
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -116,7 +115,8 @@ class CausalModel(LanguageModel):
         answers: list[Likelihood | None] = [None] * len(queries)
         with self._one_at_a_time, self._work.timed(), evaluating(self.model), torch.inference_mode():
             self._stems.clear()
-            groups = next(self._work.planned([share(_sides(query) for query in queries)]))
+            with self._work.planning_timed():
+                groups = share(_sides(query) for query in queries)
             self._refuse_overlong(groups)
             for block in blocks(groups, _BLOCK_ROWS):
                 self._answer(block, answers, progress, pieces)
@@ -329,34 +329,25 @@ class CausalModel(LanguageModel):
             if progress is not None:
                 progress(sum(len(row.places) for row in rows))
 
-        begun = time.perf_counter()
-        rows = self._rows(asked)
-        self._work.planning += time.perf_counter() - begun
+        with self._work.planning_timed():
+            rows = self._rows(asked)
         for row in rows:
             self._work.queries += len(row.places)
             self._work.asked += len(row.places) * (len(row.given) + max(0, len(row.said) - 1))
-        if self._network.border is not None:
-            self._beyond(self._network.border, rows, settle)
-            rows = [row for row in rows if len(row.given) + len(row.said) <= self._network.border]
-            if not rows:
-                return
-        reach = self._network.reach
-        longest = max(len(row.given) + len(row.said) for row in rows)
         if self._naive:
             for row in rows:
                 for _ in row.places:
                     scored = self._whole([row], None, 0)
                 settle([row], scored)
-        elif self._network.packs and (reach is None or longest <= reach):
-            self._packed(rows, settle)
-        else:
-            self._staged(rows, settle)
-
-    def _beyond(self, border: int, rows: Sequence[_Row], settle: _Settle) -> None:
-        """Scores of rows whose length changes how all their positions are read: whole, and apart from shorter ones."""
-        long = [row for row in rows if len(row.given) + len(row.said) > border]
-        for row in long:
+            return
+        short, apart = _parted(rows, self._network.border)
+        for row in apart:
             settle([row], self._whole([row], None, 0))
+        packed, staged = _parted(short, self._network.reach) if self._network.packs else ([], short)
+        if packed:
+            self._packed(packed, settle)
+        if staged:
+            self._staged(staged, settle)
 
     def _packed(self, rows: Sequence[_Row], settle: _Settle) -> None:
         """Scores of rows as one tree."""
@@ -607,6 +598,17 @@ class _Row:
     said: tuple[int, ...]
     cut: int
     places: tuple[int, ...]
+
+
+def _parted(rows: Sequence[_Row], longest: int | None) -> tuple[Sequence[_Row], Sequence[_Row]]:
+    """The rows of at most so many tokens, and the longer ones."""
+    if longest is None:
+        return rows, []
+    sizes = [len(row.given) + len(row.said) for row in rows]
+    return (
+        [row for row, size in zip(rows, sizes, strict=True) if size <= longest],
+        [row for row, size in zip(rows, sizes, strict=True) if size > longest],
+    )
 
 
 def _sides(query: Query) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from obverse.models import tree_attention
 from obverse.models.prefix_tree import Group, Run, Stored
 from obverse.models.tree_attention import Layout, lay_out
 
+# Held while a configuration names the packed attention: two that swap it at once would leave it there.
 _SWAPPING = threading.RLock()
 
 

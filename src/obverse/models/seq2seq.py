@@ -10,7 +10,6 @@ V vocabulary.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,7 +118,8 @@ class Seq2SeqModel(LanguageModel):
     ) -> list[Likelihood]:
         answers: list[Likelihood | None] = [None] * len(queries)
         with self._work.timed(), evaluating(self.model), torch.inference_mode():
-            groups = next(self._work.planned([share(self._sides(query) for query in queries)]))
+            with self._work.planning_timed():
+                groups = share(self._sides(query) for query in queries)
             self._refuse_overlong(groups)
             for block in blocks(groups, _BLOCK_ROWS):
                 self._answer(block, answers, progress, pieces)
@@ -312,12 +312,8 @@ class Seq2SeqModel(LanguageModel):
     def _answer(
         self, block: Sequence[Shared], answers: list[Likelihood | None], progress: Progress | None, pieces: bool
     ) -> None:
-        begun = time.perf_counter()
-        given_ids = self._tokens.passing(group.given for group in block)
-        given = [self._given_row(group.given, ids) for group, ids in zip(block, given_ids, strict=True)]
-        texts = list(dict.fromkeys(text for group in block for text in group.said))
-        said = {text: self._said_row(text, ids) for text, ids in zip(texts, self._tokens.of(texts), strict=True)}
-        self._work.planning += time.perf_counter() - begun
+        with self._work.planning_timed():
+            given, said = self._read(block)
         start = len(self._frame.start)
         for group, (row, _) in zip(block, given, strict=True):
             for text, places in zip(group.said, group.places, strict=True):
@@ -351,6 +347,16 @@ class Seq2SeqModel(LanguageModel):
         for batch in batches([len(row) for row, _ in given], self._budget):
             for i, nats in zip(batch, divided(batch, scored, halve=self._budget.halve), strict=True):
                 settle(i, nats)
+
+    def _read(
+        self, block: Sequence[Shared]
+    ) -> tuple[list[tuple[tuple[int, ...], int]], dict[str, tuple[tuple[int, ...], int]]]:
+        """Token ids of each context and of each said text, and how many tokens a hard limit took from them."""
+        ids = self._tokens.passing(group.given for group in block)
+        given = [self._given_row(group.given, each) for group, each in zip(block, ids, strict=True)]
+        texts = list(dict.fromkeys(text for group in block for text in group.said))
+        said = {text: self._said_row(text, each) for text, each in zip(texts, self._tokens.of(texts), strict=True)}
+        return given, said
 
     def _alone(self, given: tuple[int, ...], said: tuple[int, ...], times: int) -> list[float]:
         """Log-probabilities of one query, computed by itself as often as it is asked."""

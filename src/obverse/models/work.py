@@ -69,17 +69,23 @@ class Work:
         finally:
             self.seconds += time.perf_counter() - begun
 
+    @contextmanager
+    def planning_timed(self) -> Iterator[None]:
+        """Count the time of what is worked out before anything is computed."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.planning += time.perf_counter() - begun
+
     def planned(self, steps: Iterable[T]) -> Iterator[T]:
         """The steps, the time of working each one out counted as planning."""
         source = iter(steps)
         while True:
-            begun = time.perf_counter()
-            try:
-                step = next(source)
-            except StopIteration:
+            with self.planning_timed():
+                step = next(source, None)
+            if step is None:
                 return
-            finally:
-                self.planning += time.perf_counter() - begun
             yield step
 
 

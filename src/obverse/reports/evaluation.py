@@ -150,7 +150,7 @@ class EvaluationReport:
             )
         seen = [name for name, task in settings.tasks.items() if task.seen]
         if seen:
-            yield f"Not unseen in training: {', '.join(map(one_line, seen))}."
+            yield f"Not counted as unseen, by the suite or the model's own account: {', '.join(map(one_line, seen))}."
         cells = self.results.cells
         records = sum(cell.rows for cell in cells)
         reasons: Counter[str] = Counter()
