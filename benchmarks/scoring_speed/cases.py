@@ -49,6 +49,8 @@ class Case:
         target: how many times faster Obverse is to be; None where nothing is promised.
         against: than which way.
         sizes: the models it is run with.
+        families: the same, None for all of the kind; the largest size is of the first alone.
+        rounds: of timing at most; fewer where a slow way takes minutes.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Case:
     target: float | None = None
     against: str = HARNESS
     sizes: tuple[str, ...] = ("tiny", "50m")
+    families: tuple[str, ...] | None = None
+    rounds: int = 3
 
 
 CASES = (
@@ -76,7 +80,8 @@ CASES = (
         option=3,
         few=12,
         target=25,
-        sizes=("tiny", "50m", "250m"),
+        families=("gpt2",),
+        rounds=2,
     ),
     Case(name="plain", title="prompt 150, 10 options of 4", kind=CAUSAL, options=10, few=12, target=14),
     Case(
@@ -96,13 +101,21 @@ CASES = (
         target=2.7,
         against=PADDED,
     ),
-    Case(name="single", title="prompt 150, 4 labels of one token", kind=CAUSAL, option=1, target=1.7),
+    Case(
+        name="single",
+        title="prompt 150, 4 labels of one token",
+        kind=CAUSAL,
+        option=1,
+        target=1.7,
+        sizes=("tiny", "50m", "250m"),
+    ),
     Case(
         name="causal-channel",
         title="channel, 4 labels of 3 tokens first, prompt 150 said",
         kind=CAUSAL,
         form="channel",
         option=3,
+        families=("gpt2",),
     ),
     Case(
         name="channel",
@@ -117,6 +130,7 @@ CASES = (
         form="flipped",
         option=3,
         instruction=25,
+        families=("gpt2",),
     ),
     Case(
         name="calibration",
@@ -125,6 +139,7 @@ CASES = (
         form="calibration",
         option=3,
         instruction=25,
+        families=("gpt2",),
     ),
 )
 

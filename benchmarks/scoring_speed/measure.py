@@ -38,7 +38,11 @@ Found = dict[str, Any]
 
 CUBE = 2048
 TUNING = 4
-"""Instances on which batch sizes are tried."""
+"""Instances on which batch sizes are tried, and of which the memory of slow ways is measured."""
+SLOWER = 1.1
+"""Larger batches are not tried where one takes so many times as long as the best: on a processor none gets better."""
+HALVES = 1
+"""Rounds in which half of the instances are timed too, to see that a slow way is linear."""
 LOGITS_SHARE = 2
 """A batch is not tried where its logits, twice over, would take more than one part in so many of the free memory."""
 
@@ -62,14 +66,19 @@ def time_case(settings: Found) -> Found:
     batches, tuning = _tuned(bench, names, asked[:TUNING], small=settings["small"])
     ways = {name: bench.way(name, batches[name]) for name in names}
     parts = {"half": _flat(asked[: few // 2]), "few": _flat(asked[:few]), "many": _flat(asked)}
-    answers = {name: way.answer(parts["few"]) for name, way in ways.items()}
+    answers: dict[str, list[float]] = {}
     whole = ways[TOGETHER].answer(parts["many"])
     seconds: dict[str, dict[str, list[float]]] = {name: {} for name in names}
-    for number in range(settings["rounds"]):
+    for number in range(min(settings["rounds"], case.rounds)):
         turn = number % len(names)
         for name in (*names[turn:], *names[:turn]):
             for part in ("few", "many") if name == TOGETHER else ("half", "few"):
-                seconds[name].setdefault(part, []).append(bench.seconds(ways[name], parts[part]))
+                if part == "half" and number >= HALVES:
+                    continue
+                taken, found = bench.timed(ways[name], parts[part])
+                seconds[name].setdefault(part, []).append(taken)
+                if part == "few":
+                    answers[name] = found
     account = _account(ways[TOGETHER])
     if bench.fresh().digest() != digest:
         raise ObverseError("one of the ways has changed the network, so the others were not asked the same")
@@ -117,7 +126,8 @@ def time_case(settings: Found) -> Found:
 def memory_case(settings: Found) -> Found:
     """The peak of one way above what was there with the model loaded, and the positions that it runs."""
     bench = _Bench(settings)
-    instances = settings["many"] if settings["way"] == TOGETHER else settings["few"]
+    # A batch of a slow way is as large with few instances as with many.
+    instances = settings["many"] if settings["way"] == TOGETHER else min(settings["few"], TUNING)
     asked = _flat(bench.requests(instances))
     way = bench.way(settings["way"], settings["batch"])
     way.answer(asked[:1])  # libraries load their parts at first use
@@ -166,13 +176,17 @@ class _Bench:
         return language_model(self.network, self.tokenizer)
 
     def seconds(self, way: Way, asked: Sequence[Request]) -> float:
+        return self.timed(way, asked)[0]
+
+    def timed(self, way: Way, asked: Sequence[Request]) -> tuple[float, list[float]]:
+        """Seconds, and what was answered."""
         way.prepare()
         way.free()
         self._settle()
         began = time.perf_counter()
-        way.answer(asked)
+        found = way.answer(asked)
         self._settle()
-        return time.perf_counter() - began - way.free()
+        return time.perf_counter() - began - way.free(), found
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[Found]:
@@ -240,6 +254,8 @@ def _tuned(
                 if batch != AUTO:  # whose search for a size warms up enough
                     way.answer(flat[:2])
                 tried[batch] = bench.seconds(way, flat)
+                if batch != AUTO and tried[batch] > SLOWER * min(t for t in tried.values() if t is not None):
+                    break
         done = {batch: taken for batch, taken in tried.items() if taken is not None}
         best[name] = min(done, key=lambda batch: done[batch]) if done else 1
         seconds[name] = {str(batch): taken for batch, taken in tried.items()}

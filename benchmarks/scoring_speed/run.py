@@ -39,6 +39,7 @@ from scoring_speed.report import picture, table, unsound
 PACKAGES = ("obverse", "torch", "transformers", "tokenizers", "lm-eval")
 GROWTH = "growth"
 GROWTH_SIZES, SMALL_GROWTH = (1_000, 10_000, 100_000, 1_000_000), (100, 1_000)
+LARGEST = "250m"
 SMALL_CASES = ("single", "direct")
 SMALL_FEW, SMALL_MANY = 4, 8
 ENDINGS = ("json", "png", "md")
@@ -91,7 +92,7 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
     names = [case.name for case in CASES] + [GROWTH]
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder of the three files")
     parser.add_argument("--case", nargs="+", choices=names, metavar="NAME", help=f"only: {', '.join(names)}")
-    parser.add_argument("--size", nargs="+", choices=("50m", "250m"), default=["50m"], help="of the models")
+    parser.add_argument("--size", nargs="+", choices=("50m", LARGEST), default=["50m"], help="of the models")
     parser.add_argument("--rounds", type=int, help="of timing, in each another order (3; with --small 1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="bf16 on cuda, fp32 on cpu")
     parser.add_argument("--small", action="store_true", help="two cases with tiny models: does it all work?")
@@ -152,7 +153,7 @@ def units(given: argparse.Namespace) -> tuple[list[Unit], list[Unit]]:
         if not given.small or case.name in SMALL_CASES
         for size in sizes
         if size in case.sizes
-        for family in FAMILIES[case.kind][: 1 if given.small else None]
+        for family in (case.families or FAMILIES[case.kind])[: 1 if given.small or size == LARGEST else None]
     ]
     return cases, [Unit(GROWTH, family, "stub") for family in ("gpt2", "t5")]
 
