@@ -179,7 +179,7 @@ def test_small_blocks_change_nothing(monkeypatch):
     model, queries = t5(), some_queries(2)
     expected = [a.nats for a in build(model, t5_tokenizer(), "t0").log_likelihoods(queries)]
     monkeypatch.setattr("obverse.models.seq2seq._BLOCK_ROWS", 3)
-    monkeypatch.setattr("obverse.models.forward._HEAD_NUMBERS_CPU", 24 * 2)
+    monkeypatch.setattr("obverse.models.work._HEAD_CPU", 24 * 2)
     answers = build(model, t5_tokenizer(), "t0").log_likelihoods(queries)
     assert [a.nats for a in answers] == pytest.approx(expected, abs=1e-5)
 

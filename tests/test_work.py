@@ -60,8 +60,8 @@ class TestCounting:
         lm.log_likelihoods(QUERIES)
         # The start is read in place of the last scored token, the end of sequence: 2 and 3 tokens given, 2 and 3 said.
         assert lm.work.asked == 2 * (2 + 3) + (3 + 4) * 2
-        # Each context once, padded to the longer; its start once; then the said tokens, padded likewise.
-        assert lm.work.computed == 2 * 3 + 2 + 4 * 3
+        # Each context once, padded to the longer; then a row a context: the start once, and behind it both said texts.
+        assert lm.work.computed == 2 * 3 + 2 * (1 + 2 + 3)
 
     @pytest.mark.parametrize("make", [causal, seq2seq])
     def test_naive_computes_all_that_is_asked_and_answers_alike(self, make):

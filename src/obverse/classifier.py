@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
+from obverse.catalog.demonstrations import demonstration_set
 from obverse.errors import DataError, LabelError
 from obverse.labelling import Labeller, make_scorer
 from obverse.models.base import LanguageModel
 from obverse.scoring import calibration as calibrations
+from obverse.tasks.demonstrations import DemonstrationSet, TaskDemonstration
 from obverse.tasks.examples import Example
 from obverse.tasks.labels import LabelSet
 from obverse.tasks.templates import InstructionTemplate, default_instruction
@@ -41,6 +44,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         label_prior: how frequent each label is expected to be, or None.
         temperature: of the softmax over labels; None takes the one kept with the model.
         device: where the model runs; None takes the best there is.
+        demos: demonstrations of other tasks in front of every prompt, as many as the model's window has room for:
+            `default`, a .toml or .json file, or a list of demonstrations (each perhaps a dict with definition, input
+            and output). None shows none.
 
     Attributes:
         classes_: the label names as given, shape (labels,). `predict_proba` has its columns in this order.
@@ -65,6 +71,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         label_prior: Sequence[float] | None = None,
         temperature: float | None = None,
         device: str | None = None,
+        demos: str | Path | DemonstrationSet | Sequence[TaskDemonstration | Mapping[str, object]] | None = None,
     ) -> None:
         # Stored as given and checked on use: scikit-learn's contract for `clone` and `set_params`.
         self.labels = labels
@@ -76,6 +83,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.label_prior = label_prior
         self.temperature = temperature
         self.device = device
+        self.demos = demos
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -158,6 +166,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     def _labeller(self) -> Labeller:
         labels = self._label_set()
         calibrations.check_calibration(self.calibration)
+        shown = None if self.demos is None else demonstration_set(self.demos)
         key = (repr(self.model) if isinstance(self.model, str) else id(self.model), self.device)
         if getattr(self, "_loaded", (None,))[0] != key:
             from obverse.models.checkpoints import load_model
@@ -170,9 +179,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         )
         words = self.instruction if self.instruction is not None else default_instruction(labels.names)
         # Kept between calls while the settings stay the same: it remembers answers that depend on no text.
-        settings = (id(model), scorer.method, str(scorer), words)
+        settings = (id(model), scorer.method, str(scorer), words, shown)
         if getattr(self, "_kept", (None,))[0] != settings:
-            self._kept = (settings, Labeller(model, scorer, InstructionTemplate(words, [_TEXT])))
+            template = InstructionTemplate(words, [_TEXT])
+            self._kept = (settings, Labeller(model, scorer, template, demonstrations=shown))
         return self._kept[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -21,14 +21,15 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from obverse.catalog.abuse import CATEGORIES, announces_abuse, holds_abuse
 from obverse.catalog.json_files import as_text, kind, read_json
-from obverse.catalog.superni import MOST_LABELS, open_superni, read_test_tasks, superni_names
+from obverse.catalog.superni import open_superni, read_test_tasks, superni_names
 from obverse.catalog.toml_files import read_toml
 from obverse.errors import DataError, ObverseError, RecipeError, nearest
 from obverse.seeds import stream
@@ -41,19 +42,15 @@ FOLDER = Path(__file__).parent / "demonstrations"
 INSTANCES = 64
 """So many of a task's instances, the first ones, are looked at."""
 ORDERS = ("choices", "drawn")
+_DOUBLED_AT_MOST = 3  # of --most-tokens, to tell what more tokens would give
 
 NO_CHOICES = "no fixed set of answers"
+ONE_ANSWER = "all instances have the same answer"
 NOT_IN_DEFINITION = "an answer does not stand in the definition"
 ABUSIVE = "abusive language"
 TOO_LONG = "no instance is short enough"
 SHARED = "an answer is another demonstration's too"
 
-_LOOSER = {
-    NOT_IN_DEFINITION: "--no-answer-in-definition",
-    ABUSIVE: "--allow-abusive",
-    TOO_LONG: "a larger --most-tokens",
-    SHARED: "--no-distinct-answers or another --seed",
-}
 _KEYS = {"source", "demonstrations"}
 _NEEDED = ("definition", "input", "output")
 _ENTRY_KEYS = {*_NEEDED, "choices", "task", "licence"}
@@ -80,6 +77,35 @@ def read_demonstrations(name: str) -> DemonstrationSet:
             mend=f"{nearest(name, demonstration_names())} Or name a .toml or .json file.",
         )
     return _read(path, name)
+
+
+def demonstration_set(
+    demonstrations: str | Path | DemonstrationSet | Iterable[TaskDemonstration | Mapping[str, object]],
+) -> DemonstrationSet:
+    """The set that a name, a file or a list stands for.
+
+    Args:
+        demonstrations: as in `read_demonstrations`; or a set; or demonstrations, each perhaps as a mapping with the
+            keys that it has in a file.
+
+    Raises:
+        DataError: as `read_demonstrations`; or it is something else.
+        LabelError: as `read_demonstrations`.
+    """
+    if isinstance(demonstrations, DemonstrationSet):
+        return demonstrations
+    if isinstance(demonstrations, str | Path):
+        return read_demonstrations(str(demonstrations))
+    if not isinstance(demonstrations, Iterable) or isinstance(demonstrations, bytes | Mapping):
+        raise DataError(
+            f"demonstrations are given as a {type(demonstrations).__name__}",
+            mend='Give "default", a file, or a list of them.',
+        )
+    shown = (
+        each if isinstance(each, TaskDemonstration) else _demonstration(each, f"demonstration {number}")
+        for number, each in enumerate(demonstrations, 1)
+    )
+    return DemonstrationSet(tuple(shown))
 
 
 def as_toml(demonstrations: DemonstrationSet) -> str:
@@ -109,7 +135,7 @@ class Heuristics:
     """Which demonstrations are taken; each can be switched off but that for training tasks and fixed answers.
 
     Attributes:
-        answer_in_definition: for each instance that is looked at, its answer stands in the definition, whatever the
+        answer_in_definition: for each instance that is looked at, its answers stand in the definition, whatever the
             case, and not inside a longer word. Off, a fixed set by the rule of `open_superni` will do.
         most_tokens: a demonstration has no more.
         distinct_answers: no two demonstrations have an answer choice in common, whatever the case.
@@ -164,8 +190,9 @@ def build_demonstrations(
 
     Tasks are taken in an order that `seed` draws, and of each the first of its instances, in an order drawn for that
     task alone, that is short enough and clean; the test tasks are never opened. A task counts as classification where
-    each of its first 64 instances (of all, where there are fewer) has exactly one answer and there are 2 to 20
-    different ones; its answer choices are those answers, in alphabetical order.
+    the answers of each of its first 64 instances (of all, where there are fewer) stand in the definition and are not
+    all the same; its answer choices are those answers, in alphabetical order. An instance with several right answers
+    is shown with the first.
 
     Source: the heuristics of arXiv 2302.14691. They differ in that "no" does not stand in "note", and in the check for
     abusive language, which is this project's.
@@ -190,71 +217,151 @@ def build_demonstrations(
         )
     order = list(names)
     stream(seed, "demonstrations", "tasks").shuffle(order)
-    search = _Search(heuristics, seed, count_tokens)
-    taken: list[TaskDemonstration] = []
-    removed: Counter[str] = Counter()
-    faults: list[str] = []
-    looked_at = 0
-    for name in order:
-        if len(taken) == k:
-            break
-        looked_at += 1
-        try:
-            found = search.try_task(open_superni(data, name), taken)
-        except ObverseError as error:
-            faults.append(str(error))
-            continue
-        if isinstance(found, str):
-            removed[found] += 1
-        else:
-            taken.append(found)
-    if len(taken) < k:
-        raise _too_few(k, len(taken), len(names), removed, len(faults), data)
+    search = _Search(k, heuristics, seed, count_tokens)
+    candidates: list[_Candidate | ObverseError] = []
+    found = search.search(_kept(_candidates(data, order), candidates))
+    if len(found.taken) < k:
+        raise _too_few(found, search, candidates, data)
+    taken = list(found.taken)
     if heuristics.order == "choices":
         taken.sort(key=lambda shown: len(shown.choices))
     built = DemonstrationSet(tuple(taken), "built", _described(heuristics, seed, counted_by))
-    return Built(built, len(names), looked_at, MappingProxyType(dict(removed)), tuple(faults))
+    return Built(built, len(names), len(candidates), found.removed, found.faults)
 
 
 # Building
 
 
 @dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A task as far as it is looked at.
+
+    Attributes:
+        instances: input and answers of the first ones.
+        named: whether the definition names each of their answers.
+        fixed: whether the answers are a fixed set by the rule of `open_superni`.
+        choices: the different answers in alphabetical order.
+    """
+
+    name: str
+    definition: Definition
+    licence: str | None
+    instances: tuple[tuple[str, tuple[str, ...]], ...]
+    named: bool
+    fixed: bool
+    choices: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task) -> _Candidate:
+        definition = _definition(task)
+        instances = tuple((str(e.fields["input"]), _outputs(e)) for e in _first(task))
+        found: dict[str, str] = {}
+        for _, outputs in instances:
+            for each in outputs:
+                found.setdefault(each.casefold(), each)
+        return cls(
+            task.name,
+            definition,
+            task.provenance.licence,
+            instances,
+            all(outputs and all(_named(each, definition.text) for each in outputs) for _, outputs in instances),
+            task.labels is not None,
+            tuple(found[key] for key in sorted(found)),
+        )
+
+
+def _candidates(data: Path, names: Iterable[str]) -> Iterator[_Candidate | ObverseError]:
+    """The tasks of these names, or why one cannot be read."""
+    for name in names:
+        try:
+            yield _Candidate.of(open_superni(data, name))
+        except ObverseError as error:
+            yield error
+
+
+def _kept(
+    candidates: Iterable[_Candidate | ObverseError], kept: list[_Candidate | ObverseError]
+) -> Iterator[_Candidate | ObverseError]:
+    for each in candidates:
+        kept.append(each)
+        yield each
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a search came to; as in `Built`."""
+
+    taken: tuple[TaskDemonstration, ...]
+    removed: Mapping[str, int]
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Search:
+    k: int
     heuristics: Heuristics
     seed: int
     count_tokens: Callable[[str], int]
 
-    def try_task(self, task: Task, taken: list[TaskDemonstration]) -> TaskDemonstration | str:
+    def search(self, candidates: Iterable[_Candidate | ObverseError]) -> _Found:
+        """At most `k` demonstrations; no more candidates are looked at than it takes."""
+        taken: list[TaskDemonstration] = []
+        removed: Counter[str] = Counter()
+        faults: list[str] = []
+        for candidate in candidates:
+            try:
+                if isinstance(candidate, ObverseError):
+                    raise candidate
+                found = self._try(candidate, taken)
+            except ObverseError as error:
+                faults.append(str(error))
+                continue
+            if isinstance(found, str):
+                removed[found] += 1
+                continue
+            taken.append(found)
+            if len(taken) == self.k:
+                break
+        return _Found(tuple(taken), MappingProxyType(dict(removed)), tuple(faults))
+
+    def loosened(self, **changes: Any) -> _Search:
+        """The same with other heuristics."""
+        return replace(self, heuristics=replace(self.heuristics, **changes))
+
+    def _try(self, candidate: _Candidate, taken: Sequence[TaskDemonstration]) -> TaskDemonstration | str:
         """A demonstration of the task, or why there is none."""
-        definition = _definition(task)
-        examples = [(str(e.fields["input"]), _outputs(e)) for e in _first(task)]
-        choices = _choices(outputs for _, outputs in examples)
-        if choices is None:
-            return NO_CHOICES
-        answers = [(text, outputs[0]) for text, outputs in examples]
-        if not all(_named(answer, definition.text) for _, answer in answers):
+        if not candidate.named:
             if self.heuristics.answer_in_definition:
                 return NOT_IN_DEFINITION
-            if task.labels is None:
+            if not candidate.fixed:
                 return NO_CHOICES
-        if not self.heuristics.allow_abusive and _about_abuse(task, definition, choices):
+        if len(candidate.choices) < 2:
+            return ONE_ANSWER
+        if not self.heuristics.allow_abusive and _about_abuse(candidate):
             return ABUSIVE
         known = {choice.casefold() for shown in taken for choice in shown.choices}
-        if self.heuristics.distinct_answers and known & {choice.casefold() for choice in choices}:
+        if self.heuristics.distinct_answers and known & {choice.casefold() for choice in candidate.choices}:
             return SHARED
-        stream(self.seed, "demonstrations", task.name).shuffle(answers)
         reason = TOO_LONG
-        for text, answer in answers:
-            if not text.strip():
-                continue
-            shown = TaskDemonstration(definition.text, text, answer, choices, task.name, task.provenance.licence)
+        for shown in self._shown(candidate):
             if self.count_tokens(shown.text) > self.heuristics.most_tokens:
                 continue
-            if self.heuristics.allow_abusive or not holds_abuse(text):
+            if self._is_clean(shown.input):
                 return shown
             reason = ABUSIVE
         return reason
+
+    def _shown(self, candidate: _Candidate) -> Iterator[TaskDemonstration]:
+        """What the task's instances show, in the order drawn for it."""
+        answers = [(text, outputs[0]) for text, outputs in candidate.instances]
+        stream(self.seed, "demonstrations", candidate.name).shuffle(answers)
+        definition, choices = candidate.definition.text, candidate.choices
+        for text, answer in answers:
+            if text.strip():
+                yield TaskDemonstration(definition, text, answer, choices, candidate.name, candidate.licence)
+
+    def _is_clean(self, text: str) -> bool:
+        return self.heuristics.allow_abusive or not holds_abuse(text)
 
 
 def _definition(task: Task) -> Definition:
@@ -274,30 +381,23 @@ def _outputs(example: Example) -> tuple[str, ...]:
     return outputs
 
 
-def _choices(outputs: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """The different answers in alphabetical order; None where they do not make a choice."""
-    found: dict[str, str] = {}
-    for each in outputs:
-        if len(each) != 1 or not each[0]:
-            return None
-        found.setdefault(each[0].casefold(), each[0])
-    return tuple(found[key] for key in sorted(found)) if 2 <= len(found) <= MOST_LABELS else None
-
-
 def _named(answer: str, definition: str) -> bool:
     """Whether the answer stands in the definition, whatever the case, and not inside a longer word."""
+    if not answer:
+        return False
     before = r"(?<!\w)" if re.match(r"\w", answer) else ""
     behind = r"(?!\w)" if re.search(r"\w\Z", answer) else ""
     return re.search(f"{before}{re.escape(answer.casefold())}{behind}", definition.casefold()) is not None
 
 
-def _about_abuse(task: Task, definition: Definition, choices: Iterable[str]) -> bool:
+def _about_abuse(candidate: _Candidate) -> bool:
     """Whether abuse is the task's subject, or stands in what all its demonstrations would show."""
+    definition = candidate.definition
     if any(category in CATEGORIES for category in definition.categories):
         return True
-    if announces_abuse(task.name) or announces_abuse(definition.text):
+    if announces_abuse(candidate.name) or announces_abuse(definition.text):
         return True
-    return any(map(holds_abuse, (definition.text, *choices)))
+    return any(map(holds_abuse, (definition.text, *candidate.choices)))
 
 
 def _described(heuristics: Heuristics, seed: int, counted_by: str) -> str:
@@ -312,17 +412,71 @@ def _described(heuristics: Heuristics, seed: int, counted_by: str) -> str:
     return f"Super-NaturalInstructions, training tasks; {'; '.join(limits)}; seed {seed}"
 
 
-def _too_few(k: int, found: int, tasks: int, removed: Mapping[str, int], faults: int, data: Path) -> DataError:
-    counts = [f"{count} ({reason})" for reason, count in removed.items()]
-    counts += [f"{faults} (cannot be read)"] if faults else []
-    loose = [_LOOSER[reason] for reason in removed if reason in _LOOSER]
-    fewer = [f"ask for --k {found}"] if found else []
-    ways = ", ".join([*fewer, *loose, "more task files"])
-    return DataError(
-        f"{found} of {k} demonstrations can be found in {tasks} training tasks; left out: {', '.join(counts)}",
-        where=str(data / "superni" / "tasks"),
-        mend=f"What may help: {ways}.",
-    )
+def _too_few(found: _Found, search: _Search, candidates: Sequence[_Candidate | ObverseError], data: Path) -> DataError:
+    """How many tasks each reason removed, and how many demonstrations each switch would give."""
+    taken = len(found.taken)
+    table = [
+        (taken, "taken"),
+        *sorted(((n, reason) for reason, n in found.removed.items()), key=lambda row: (-row[0], row[1])),
+    ]
+    table += [(len(found.faults), "cannot be read")] if found.faults else []
+    width = max(len(f"{count:,}") for count, _ in table)
+    lines = [f"{taken} of {search.k} demonstrations can be found in {len(candidates):,} training tasks:"]
+    lines += [f"  {count:>{width},}  {reason}" for count, reason in table]
+    more = [f"  {switch}: {given}" for switch, given in _ways(taken, search, candidates)]
+    otherwise = [f"ask for --k {taken}"] if taken else []
+    otherwise += ["try another --seed"] if SHARED in found.removed else []
+    otherwise.append("put more task files there")
+    last = f"{', or '.join(otherwise)}."
+    mend = ["What would give more, and how many:", *more, f"Or {last}"] if more else [last[0].upper() + last[1:]]
+    return DataError("\n".join(lines), where=str(data / "superni" / "tasks"), mend="\n".join(mend))
+
+
+def _ways(taken: int, search: _Search, candidates: Sequence[_Candidate | ObverseError]) -> Iterator[tuple[str, int]]:
+    """Switches that give more than are taken, and how many; where none is enough alone, those together, too."""
+
+    def gives(looser: _Search) -> int:
+        return len(looser.search(candidates).taken)
+
+    def longer(than: _Search) -> tuple[str, _Search]:
+        """More tokens, doubled while that gives more."""
+        best, most = than, gives(than)
+        for doubled in range(1, _DOUBLED_AT_MOST + 1):
+            looser = than.loosened(most_tokens=search.heuristics.most_tokens * 2**doubled)
+            if (given := gives(looser)) > most:
+                best, most = looser, given
+        return f"--most-tokens {best.heuristics.most_tokens}", best
+
+    heuristics = search.heuristics
+    switches: dict[str, dict[str, bool]] = {}
+    if heuristics.answer_in_definition:
+        switches["--no-answer-in-definition"] = {"answer_in_definition": False}
+    if heuristics.distinct_answers:
+        switches["--no-distinct-answers"] = {"distinct_answers": False}
+    ways = [longer(search), *((switch, search.loosened(**changes)) for switch, changes in switches.items())]
+    if not heuristics.allow_abusive:
+        ways.append(("--allow-abusive", search.loosened(allow_abusive=True)))
+    alone = [(switch, gives(looser)) for switch, looser in ways]
+    yield from ((switch, given) for switch, given in alone if given > taken)
+    most_alone = max(given for _, given in alone)
+    if most_alone == search.k:
+        return
+
+    # Clean texts are never given up for more of them.
+    def together(names: Iterable[str]) -> tuple[str, _Search]:
+        return longer(search.loosened(**{key: off for name in names for key, off in switches[name].items()}))
+
+    given = gives(together(switches)[1])
+    if given > most_alone:
+        needed = list(switches)
+        for switch in switches:
+            fewer = [name for name in needed if name != switch]
+            if gives(together(fewer)[1]) == given:
+                needed = fewer
+        switch, looser = together(needed)
+        if looser.heuristics.most_tokens > heuristics.most_tokens:
+            needed.append(switch)
+        yield " ".join(needed), given
 
 
 # Files
@@ -343,14 +497,14 @@ def _read(path: Path, name: str) -> DemonstrationSet:
 
 
 def _demonstration(raw: object, where: str) -> TaskDemonstration:
-    if not isinstance(raw, dict):
+    if not isinstance(raw, Mapping):
         raise DataError(f"is {kind(raw)}", where=where, mend="Write definition, input and output there.")
     _check_keys(raw, _ENTRY_KEYS, where)
     for key in _NEEDED:
         if key not in raw:
             raise DataError(f"there is no `{key}`", where=where, mend="Write definition, input and output there.")
     choices = raw.get("choices", [])
-    if not isinstance(choices, list):
+    if not isinstance(choices, list | tuple):
         raise DataError(f"`choices` is {kind(choices)}, not a list", where=where, mend='Write ["..", ".."] there.')
     licence = raw.get("licence")
     try:
@@ -369,7 +523,7 @@ def _demonstration(raw: object, where: str) -> TaskDemonstration:
 def _check_keys(raw: Mapping[str, object], known: Iterable[str], where: str) -> None:
     for key in raw:
         if key not in known:
-            raise DataError(f"there is no key {key!r}", where=where, mend=nearest(key, known))
+            raise DataError(f"there is no key {key!r}", where=where, mend=nearest(str(key), known))
 
 
 def _entry(shown: TaskDemonstration) -> dict[str, str | list[str]]:

@@ -31,6 +31,7 @@ from obverse.models.forward import (
     evaluating,
     likeliest,
     padded,
+    read_off,
     target_log_probs,
     token_bytes,
     weights_digest,
@@ -391,24 +392,16 @@ class CausalModel(LanguageModel):
             for run in group.runs:
                 asked.extend((place + ask.offset, i, ask) for ask in run.asks)
                 place += len(run.tokens)
-        asked.sort(key=lambda entry: entry[0])
-        places = sorted({place for place, _, _ in asked})
-        row_of = {place: i for i, place in enumerate(places)}
-        log_probs = target_log_probs(
-            self._network.head,
-            states_TD[torch.tensor(places, dtype=torch.long, device=self.device)],
-            [row_of[place] for place, _, _ in asked],
-            [ask.token for _, _, ask in asked],
-            self._network.vocabulary,
-        )
-        out: list[list[tuple[Ask, float]]] = [[] for _ in batch]
-        for (_, i, ask), log_prob in zip(asked, log_probs, strict=True):
-            out[i].append((ask, log_prob))
+        out = read_off(self._network.head, states_TD, asked, len(batch), self._head_rows)
         kept = [group.keep for group in batch if group.keep is not None]
         self._stems.remember(kept)
         self._work.stored += sum(len(each.tokens) for each in kept)
         self._count(states_TD.shape[0])
         return out
+
+    @property
+    def _head_rows(self) -> int:
+        return self._budget.head_rows(self._network.vocabulary)
 
     def _count(self, tokens: int) -> None:
         self._work.computed += tokens
@@ -477,7 +470,7 @@ class CausalModel(LanguageModel):
             states_BSD[:, -1],
             [branches[i][0] for i in opened],
             [branches[i][1].said[0] for i in opened],
-            self._network.vocabulary,
+            self._head_rows,
         )
         for i, log_prob in zip(opened, first, strict=True):
             scored[i].append(log_prob)
@@ -507,7 +500,7 @@ class CausalModel(LanguageModel):
         if not flat:
             return [[] for _ in targets]
         states_ND = states_BSD.flatten(0, 1)[torch.tensor(places, device=states_BSD.device)]
-        log_probs = target_log_probs(self._network.head, states_ND, range(len(flat)), flat, self._network.vocabulary)
+        log_probs = target_log_probs(self._network.head, states_ND, range(len(flat)), flat, self._head_rows)
         ends = [0]
         for ids in targets:
             ends.append(ends[-1] + len(ids))

@@ -128,6 +128,41 @@ def tree_batches(
         waiting.extend((piece, True) for piece in reversed(_pieces(large, _HELD_BATCHES * budget())))
 
 
+def packed(start: Tokens, said: Sequence[Tokens], most: int) -> list[Group]:
+    """Texts that all begin with the same tokens as groups of at most so many tokens, each of them with that beginning.
+
+    Args:
+        start: at least one token.
+        said: ids that are scored behind it; the last one is never read. Texts without any are in no group.
+        most: of a group; a longer text stands alone.
+
+    Returns:
+        groups whose `Ask.row` counts `said`.
+    """
+    groups = []
+    members: list[int] = []
+    tokens = 0
+    before: Tokens = ()
+    for i in sorted((i for i, ids in enumerate(said) if ids), key=said.__getitem__):
+        read = said[i][:-1]
+        fresh = len(read) - _alike(before, read)
+        if members and len(start) + tokens + fresh > most:
+            groups.append(_packed(start, said, members))
+            members, tokens, fresh = [], 0, len(read)
+        members.append(i)
+        tokens += fresh
+        before = read
+    if members:
+        groups.append(_packed(start, said, members))
+    return groups
+
+
+def _packed(start: Tokens, said: Sequence[Tokens], members: Sequence[int]) -> Group:
+    root = _tree([(start, said[i]) for i in members], numbers=members)
+    (group,) = _Branch(root.children[0]).groups(None)
+    return group
+
+
 @dataclass(eq=False, slots=True)
 class _Node:
     """A run of tokens with no fork inside, in the tree of all rows."""
@@ -216,8 +251,8 @@ class _Branch:
         return found, tokens[done:], tuple(_moved(asks, -done))
 
 
-def _tree(rows: Sequence[tuple[Tokens, Tokens]]) -> _Node:
-    """The tree of what the rows read; its root is empty."""
+def _tree(rows: Sequence[tuple[Tokens, Tokens]], numbers: Sequence[int] | None = None) -> _Node:
+    """The tree of what the rows read; its root is empty. What is asked goes by the rows' numbers, if they have any."""
     reads = [given + said[:-1] for given, said in rows]
     root = _Node((), 0, None)
     leaves: list[_Node] = [root] * len(rows)
@@ -245,7 +280,7 @@ def _tree(rows: Sequence[tuple[Tokens, Tokens]]) -> _Node:
             place = len(given) - 1 + j
             while node.start > place:
                 node = node.parent or root
-            node.asks.append(Ask(place - node.start, i, j, said[j]))
+            node.asks.append(Ask(place - node.start, i if numbers is None else numbers[i], j, said[j]))
     _measure(root)
     return root
 

@@ -1,8 +1,9 @@
 """Encoder-decoders: T5 and mT5, BART and its kin, and pairs such as bert2bert.
 
-Each different given text goes through the encoder once. Its said texts are then read by the decoder: where a context
-has several of them, the start position (which is the same for all) and the keys and values of the cross-attention
-are computed once and their rows repeated. The head runs at said positions only.
+Each different given text goes through the encoder once. Its said texts are then read by the decoder as a tree in one
+row, so that the start position and beginnings they share are computed once, and so are the keys and values of the
+cross-attention (`decoder_rows`). A class that cannot be told of positions reads each said text in a row of its own.
+The head runs at said positions only.
 
 Axes: B rows of a batch, G positions of the given side, S positions of the said side, N chosen positions, D width,
 V vocabulary.
@@ -11,9 +12,8 @@ V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from math import fsum
 from typing import Any
 
@@ -23,24 +23,32 @@ from torch import Tensor
 from obverse.errors import ModelError, WindowError
 from obverse.models.base import Conventions, LanguageModel, Progress, Window
 from obverse.models.conventions import EOS_PRESETS
+from obverse.models.decoder_rows import DecoderRows, decoder_rows, stacked
 from obverse.models.forward import (
     cache_rows,
     end_tokens,
     evaluating,
     likeliest,
     padded,
+    read_off,
     target_log_probs,
     token_bytes,
     weights_digest,
 )
 from obverse.models.generation import Generated, Limits, Saying, check_count, search
 from obverse.models.plan import Shared, batches, blocks, share
+from obverse.models.prefix_tree import Ask, Group, Run, packed
 from obverse.models.tokens import Tokens, surely_within
 from obverse.models.work import Budget, Work, divided
 from obverse.queries import Likelihood, Query
 
 # Different (given, said) pairs worked on at a time: bounds what is held beside the answers.
 _BLOCK_ROWS = 8192
+# Tokens of a decoder's row at most: in a longer one more pairs of places are compared than reading the context again
+# for a second row would cost.
+_ROW = 128
+# So many tokens of a context weigh as much as one that is said, for keys and values alone are computed of them.
+_CONTEXT = 8
 
 Sides = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a query: what is read, and what is scored."""
@@ -213,7 +221,9 @@ class Seq2SeqModel(LanguageModel):
 
     @cached_property
     def _network(self) -> Network:
-        return _network(self.model)
+        network = _network(self.model)
+        with evaluating(self.model), torch.inference_mode():
+            return network if _packs(network, self.device) else replace(network, decode_tree=None)
 
     def encode_all(self, queries: Sequence[Query], *, tokens: Tokens | None = None) -> list[Sides]:
         """Token ids of queries as `encode` gives them, however long they are.
@@ -320,14 +330,6 @@ class Seq2SeqModel(LanguageModel):
                 self._work.queries += len(places)
                 self._work.asked += len(places) * (len(row) + start - 1 + len(said[text][0]))
 
-        def scored(members: Sequence[int]) -> list[list[list[float]]]:
-            """The log-probabilities of each said text of some contexts."""
-            owners = [b for b, i in enumerate(members) for _ in block[i].said]
-            targets = [said[text][0] for i in members for text in block[i].said]
-            hidden_BGD, mask_BG = self._encode_rows([given[i][0] for i in members])
-            found = iter(self._decode(hidden_BGD, mask_BG, owners, targets))
-            return [[next(found) for _ in block[i].said] for i in members]
-
         def settle(i: int, nats: Sequence[Sequence[float]]) -> None:
             group, cut = block[i], given[i][1]
             for text, places, token_nats in zip(group.said, group.places, nats, strict=True):
@@ -344,9 +346,53 @@ class Seq2SeqModel(LanguageModel):
                 asked = zip(group.said, group.places, strict=True)
                 settle(i, [self._alone(given[i][0], said[text][0], len(places)) for text, places in asked])
             return
+        waiting: list[_Said] = []
+        load = 0
         for batch in batches([len(row) for row, _ in given], self._budget):
-            for i, nats in zip(batch, divided(batch, scored, halve=self._budget.halve), strict=True):
-                settle(i, nats)
+            contexts = divided(batch, lambda some: self._states([given[i][0] for i in some]), halve=self._budget.halve)
+            for i, states_GD in zip(batch, contexts, strict=True):
+                with self._work.planning_timed():
+                    texts = [said[text][0] for text in block[i].said]
+                    groups = packed(self._frame.start, texts, _ROW if self._network.packs else 1)
+                    each = _Said(i, states_GD, [[0.0] * len(ids) for ids in texts], groups)
+                waiting.append(each)
+                load += each.load
+            # The decoder reads little of each context, so it waits until there is enough for a batch.
+            if load >= self._budget():
+                self._say(waiting, settle)
+                waiting, load = [], 0
+        self._say(waiting, settle)
+
+    def _states(self, rows: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """The encoder's states (G, D) of each context."""
+        hidden_BGD, _ = self._encode_rows(rows)
+        return [hidden_GD[: len(row)] for hidden_GD, row in zip(hidden_BGD, rows, strict=True)]
+
+    def _say(self, contexts: Sequence[_Said], settle: Callable[[int, Sequence[Sequence[float]]], None]) -> None:
+        """Settle contexts by the log-probabilities of what is said about them."""
+        rows = [(each, group) for each in contexts for group in each.groups]
+        for batch in batches([each.width(group) for each, group in rows], self._budget):
+            some = [rows[i] for i in batch]
+            for (each, _), asked in zip(some, divided(some, self._read_off, halve=self._budget.halve), strict=True):
+                for ask, log_prob in asked:
+                    each.scored[ask.row][ask.index] = log_prob
+        for each in contexts:
+            settle(each.number, each.scored)
+
+    def _read_off(self, rows: Sequence[tuple[_Said, Group]]) -> list[list[tuple[Ask, float]]]:
+        """All that is asked of each row."""
+        hidden_BGD, mask_BG = stacked([each.states_GD for each, _ in rows])
+        laid = decoder_rows([group for _, group in rows], self._fill, self.device, hidden_BGD.dtype)
+        if laid.is_line:
+            # No mask on the said side: padding stands on the right, where a decoder does not look.
+            states_BSD = self._network.decode(laid.ids_BS, hidden_BGD, mask_BG, None)
+        else:
+            assert self._network.decode_tree is not None
+            states_BSD = self._network.decode_tree(laid, hidden_BGD, mask_BG)
+        self._count(laid.ids_BS.numel())
+        asked = [(place, b, ask) for b, some in enumerate(laid.asked) for place, ask in some]
+        states_ND = states_BSD.flatten(0, 1)
+        return read_off(self._network.head, states_ND, asked, len(rows), self._head_rows)
 
     def _read(
         self, block: Sequence[Shared]
@@ -360,9 +406,13 @@ class Seq2SeqModel(LanguageModel):
 
     def _alone(self, given: tuple[int, ...], said: tuple[int, ...], times: int) -> list[float]:
         """Log-probabilities of one query, computed by itself as often as it is asked."""
+        ids = [*self._frame.start, *said[:-1]]
         for _ in range(times):
-            hidden_BGD, mask_BG = self._encode_rows([given])
-            found = self._decode(hidden_BGD, mask_BG, [0], [said])[0]
+            hidden_BGD, _ = self._encode_rows([given])
+            states_BSD = self._network.decode(torch.tensor([ids], device=self.device), hidden_BGD, None, None)
+            self._count(len(ids))
+            first = len(self._frame.start) - 1
+            found = target_log_probs(self._network.head, states_BSD[0, first:], range(len(said)), said, self._head_rows)
         return found
 
     def _encode_rows(self, rows: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
@@ -371,95 +421,39 @@ class Seq2SeqModel(LanguageModel):
         self._count(ids_BG.numel())
         return hidden_BGD, mask_BG
 
+    @property
+    def _head_rows(self) -> int:
+        return self._budget.head_rows(self._network.vocabulary)
+
     def _count(self, tokens: int) -> None:
         self._work.computed += tokens
         self._work.batches += 1
         self._budget.note(tokens)
 
-    def _decode(
-        self, hidden_BGD: Tensor, mask_BG: Tensor | None, owners: list[int], targets: list[tuple[int, ...]]
-    ) -> list[list[float]]:
-        """Log-probabilities of the target tokens of each row, whose context is `owners[row]` (ascending)."""
-        if self._network.shares and len(set(owners)) < len(owners):
-            return self._decode_shared(hidden_BGD, mask_BG, owners, targets)
-        scored: list[list[float]] = [[] for _ in targets]
-        wanted = [row for row, ids in enumerate(targets) if ids]
-        lead = len(self._frame.start) - 1
-        for batch in batches([len(targets[row]) + lead for row in wanted], self._budget()):
-            rows = [wanted[i] for i in batch]
-            index_B = torch.tensor([owners[row] for row in rows], device=self.device)
-            ids_BS, _ = padded([(*self._frame.start, *targets[row][:-1]) for row in rows], self._fill, self.device)
-            # No mask on the said side: padding stands on the right, where a decoder does not look.
-            states_BSD = self._network.decode(
-                ids_BS, hidden_BGD[index_B], None if mask_BG is None else mask_BG[index_B], None
-            )
-            self._count(ids_BS.numel())
-            self._score(states_BSD, rows, [targets[row] for row in rows], lead, scored)
-        return scored
 
-    def _decode_shared(
-        self, hidden_BGD: Tensor, mask_BG: Tensor | None, owners: list[int], targets: list[tuple[int, ...]]
-    ) -> list[list[float]]:
-        from transformers import DynamicCache, EncoderDecoderCache
+@dataclass(frozen=True, eq=False, slots=True)
+class _Said:
+    """A context that has been read, and what is said about it.
 
-        scored: list[list[float]] = [[] for _ in targets]
-        contexts = hidden_BGD.shape[0]
-        start_BS = torch.tensor([self._frame.start] * contexts, device=self.device)
-        config = self._network.decoder_config
-        cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
-        first_BD = self._network.decode(start_BS, hidden_BGD, mask_BG, cache)[:, -1]
-        self._count(start_BS.numel())
-        opened = [row for row, ids in enumerate(targets) if ids]
-        log_probs = target_log_probs(
-            self._network.head,
-            first_BD,
-            [owners[row] for row in opened],
-            [targets[row][0] for row in opened],
-            self._network.vocabulary,
-        )
-        for row, log_prob in zip(opened, log_probs, strict=True):
-            scored[row].append(log_prob)
-        wanted = [row for row in opened if len(targets[row]) > 1]
-        # A row carries its context's keys and values along, which weigh on memory as positions do.
-        load = hidden_BGD.shape[1] // 4
-        for batch in batches([len(targets[row]) - 1 + load for row in wanted], self._budget()):
-            rows = [wanted[i] for i in sorted(batch)]
-            index_B = torch.tensor([owners[row] for row in rows], device=self.device)
-            ids_BS, _ = padded([targets[row][:-1] for row in rows], self._fill, self.device)
-            states_BSD = self._network.decode(
-                ids_BS,
-                # Only its shape is looked at: keys and values stand in the cache.
-                hidden_BGD[:1].expand(len(rows), -1, -1),
-                None if mask_BG is None else mask_BG[index_B],
-                EncoderDecoderCache(
-                    cache_rows(cache.self_attention_cache, index_B), cache_rows(cache.cross_attention_cache, index_B)
-                ),
-            )
-            self._count(ids_BS.numel())
-            self._score(states_BSD, rows, [targets[row][1:] for row in rows], 0, scored)
-        return scored
+    Attributes:
+        number: of the context in its block.
+        states_GD: the encoder's.
+        scored: of each said text the log-probabilities of its tokens, filled in as they are found.
+        groups: the said texts as the decoder's rows.
+    """
 
-    def _score(
-        self,
-        states_BSD: Tensor,
-        rows: Sequence[int],
-        targets: Sequence[tuple[int, ...]],
-        lead: int,
-        scored: list[list[float]],
-    ) -> None:
-        """Append the log-probabilities of `targets`, the first of which follows position `lead`."""
-        width = states_BSD.shape[1]
-        places = [b * width + lead + s for b, ids in enumerate(targets) for s in range(len(ids))]
-        flat = [token for ids in targets for token in ids]
-        states_ND = states_BSD.flatten(0, 1)
-        if len(places) < states_ND.shape[0]:
-            states_ND = states_ND[torch.tensor(places, device=states_ND.device)]
-        log_probs = target_log_probs(self._network.head, states_ND, range(len(flat)), flat, self._network.vocabulary)
-        ends = [0]
-        for ids in targets:
-            ends.append(ends[-1] + len(ids))
-        for row, (low, high) in zip(rows, pairwise(ends), strict=True):
-            scored[row].extend(log_probs[low:high])
+    number: int
+    states_GD: Tensor
+    scored: list[list[float]]
+    groups: list[Group]
+
+    @property
+    def load(self) -> int:
+        return sum(map(self.width, self.groups))
+
+    def width(self, group: Group) -> int:
+        """What a row weighs, in tokens: its own, and its context's keys and values."""
+        return group.length + len(self.states_GD) // _CONTEXT
 
 
 class _Decoding(Saying):
@@ -541,6 +535,8 @@ class Network:
         linear: states (N, D) -> states, weight (V, D), bias (V,) or None, and scale, such that the head's logits are
             `(scale * states) @ weight.T + bias`; None where the head is not of that kind.
         shares: whether the decoder can go on from a cache.
+        decode_tree: rows of trees, encoder states, their mask or None -> states (B, S, D); None where the class cannot
+            be told of positions.
         decoder_config: what a cache is made for.
         vocabulary: V.
     """
@@ -552,6 +548,12 @@ class Network:
     shares: bool
     decoder_config: Any
     vocabulary: int
+    decode_tree: Callable[[DecoderRows, Tensor, Tensor | None], Tensor] | None = None
+
+    @property
+    def packs(self) -> bool:
+        """Whether the decoder reads said texts as trees."""
+        return self.decode_tree is not None
 
 
 Linear = tuple[Tensor, Tensor, Tensor | None, float]
@@ -588,8 +590,32 @@ def _t5(model: Any) -> Network:
         weight_VD = _weight(model.lm_head)
         return None if weight_VD is None else (states_ND, weight_VD, None, scale if scaled else 1.0)
 
+    def decode_tree(rows: DecoderRows, hidden_BGD: Tensor, mask_BG: Tensor | None) -> Tensor:
+        # The first layer makes a bias of the distances in the row, which all layers use. Those of the texts are others.
+        attention = model.decoder.block[0].layer[0].SelfAttention
+        distance_USS = rows.positions_US[:, None, :] - rows.positions_US[:, :, None]
+        bucket_USS = attention._relative_position_bucket(
+            distance_USS,
+            bidirectional=False,
+            num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )
+        width = rows.ids_BS.shape[1]
+        own_UHSS = attention.relative_attention_bias(bucket_USS).permute(0, 3, 1, 2)
+        wrong_1HSS = attention.compute_bias(width, width, device=own_UHSS.device)
+        mask_UHSS = rows.mask_USS[:, None] + (own_UHSS - wrong_1HSS)
+        return _decoded(model.decoder, rows, hidden_BGD, mask_BG, mask_UHSS, input_ids=rows.ids_BS)
+
     return Network(
-        _encoder(model), _decoder(model.decoder), head, linear, True, model.decoder.config, config.vocab_size
+        _encoder(model),
+        _decoder(model.decoder),
+        head,
+        linear,
+        True,
+        model.decoder.config,
+        config.vocab_size,
+        # Layers of umT5 have a bias each.
+        decode_tree if config.model_type != "umt5" else None,
     )
 
 
@@ -605,7 +631,27 @@ def _bart(model: Any) -> Network:
         bias_V = model.final_logits_bias[0].to(states_ND.device)
         return None if weight_VD is None else (states_ND, weight_VD, bias_V, 1.0)
 
-    return Network(_encoder(model), _decoder(decoder), head, linear, True, decoder.config, model.lm_head.out_features)
+    def decode_tree(rows: DecoderRows, hidden_BGD: Tensor, mask_BG: Tensor | None) -> Tensor:
+        # The decoder counts the places of a row and adds their positions. Those of the texts are others.
+        places_S = torch.arange(rows.ids_BS.shape[1], device=rows.ids_BS.device)
+        table = decoder.embed_positions
+        wrong_1SD = table(rows.ids_BS[:1], position_ids=places_S)
+        own_USD = torch.stack([table(rows.ids_BS[:1], position_ids=line_S)[0] for line_S in rows.positions_US])
+        shift_BSD = (own_USD - wrong_1SD)[rows.shape_of_B]
+        mask_U1SS = rows.mask_USS[:, None]
+        embedded_BSD = decoder.embed_tokens(rows.ids_BS) + shift_BSD
+        return _decoded(decoder, rows, hidden_BGD, mask_BG, mask_U1SS, inputs_embeds=embedded_BSD)
+
+    return Network(
+        _encoder(model),
+        _decoder(decoder),
+        head,
+        linear,
+        True,
+        decoder.config,
+        model.lm_head.out_features,
+        decode_tree,
+    )
 
 
 _PAIR_HEADS = {"bert": "cls", "roberta": "lm_head", "xlm-roberta": "lm_head", "gpt2": "lm_head"}
@@ -632,6 +678,22 @@ def _pair(model: Any) -> Network:
         weight_VD = _weight(head)
         return None if weight_VD is None else (states_ND, weight_VD, None, 1.0)
 
+    def decode_tree(rows: DecoderRows, hidden_BGD: Tensor, mask_BG: Tensor | None) -> Tensor:
+        positions_BS = rows.positions_US[rows.shape_of_B]
+        if decoder.config.model_type in ("roberta", "xlm-roberta"):
+            # Their table counts from behind the padding token's number.
+            positions_BS = positions_BS + decoder.config.pad_token_id + 1
+        mask_U1SS = rows.mask_USS[:, None]
+        return _decoded(
+            decoder.base_model,
+            rows,
+            hidden_BGD,
+            mask_BG,
+            mask_U1SS,
+            input_ids=rows.ids_BS,
+            position_ids=positions_BS,
+        )
+
     return Network(
         encode_and_project,
         _decoder(decoder.base_model),
@@ -640,6 +702,7 @@ def _pair(model: Any) -> Network:
         True,
         decoder.config,
         decoder.config.vocab_size,
+        decode_tree,
     )
 
 
@@ -660,6 +723,55 @@ def _whole(model: Any) -> Network:
     return Network(
         _encoder(model), decode, lambda logits_NV: logits_NV, lambda _: None, False, config, config.vocab_size
     )
+
+
+def _decoded(
+    decoder: Any, rows: DecoderRows, hidden_BGD: Tensor, mask_BG: Tensor | None, mask_UHSS: Tensor, **read: Tensor
+) -> Tensor:
+    """The states of a decoder under a mask that is added to its scores, (U, H or 1, S, S)."""
+    states_BSD: Tensor = decoder(
+        attention_mask=mask_UHSS if len(mask_UHSS) == 1 else mask_UHSS[rows.shape_of_B],
+        encoder_hidden_states=hidden_BGD,
+        encoder_attention_mask=mask_BG,
+        use_cache=False,
+        **read,
+    ).last_hidden_state
+    return states_BSD
+
+
+def _packs(network: Network, device: torch.device) -> bool:
+    """Whether texts that share a beginning, about two contexts, come out of a tree as they do alone."""
+    if network.decode_tree is None:
+        return False
+    given, start, *said = (
+        tuple(i % network.vocabulary for i in ids) for ids in ((3, 1, 4), (1,), (5, 9, 2), (5, 6, 5), (3,), (8, 5))
+    )
+    ids_BG = torch.tensor([given, given[::-1]], device=device)
+    hidden_BGD = network.encode(ids_BG, None)
+    groups = [*packed(start, [(*ids, 0) for ids in said], _ROW), Group((Run(start + said[0], -1, ()),))]
+    rows = decoder_rows(groups, 0, device, hidden_BGD.dtype)
+    try:
+        states_BSD = network.decode_tree(rows, hidden_BGD, None)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        # Whatever a class does with what it does not know: its texts are read one a row.
+        return False
+    flat_ND = states_BSD.flatten(0, 1)
+    for place, ask in rows.asked[0]:
+        if ask.index == len(said[ask.row]):
+            ids_BS = torch.tensor([start + said[ask.row]], device=device)
+            alone_D = network.decode(ids_BS, hidden_BGD[:1], None, None)[0, -1]
+            if not _alike(flat_ND[place], alone_D):
+                return False
+    line_BS = torch.tensor([start + said[0]], device=device)
+    line_SD = network.decode(line_BS, hidden_BGD[1:], None, None)[0]
+    return _alike(states_BSD[1, : len(line_SD)], line_SD)
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    tolerance = 1e-3 if a.dtype == torch.float32 else 1e-1
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 def _bert_linear(predictions: Any, states_ND: Tensor) -> Linear | None:

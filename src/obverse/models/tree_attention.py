@@ -99,7 +99,7 @@ def lay_out(batch: Sequence[Group], device: torch.device, dtype: torch.dtype) ->
     for shape, alike in groupby(range(len(batch)), key=lambda i: batch[i].shape):
         members = list(alike)
         length = sum(tokens for tokens, _ in shape)
-        mask_SS = None if len(shape) == 1 else _mask(shape, dtype).to(device)
+        mask_SS = None if len(shape) == 1 else visible(shape, dtype).to(device)
         spans.append(Span(starts[members[0]], len(members), length, mask_SS))
     reaches = []
     for _, alike in groupby(range(len(batch)), key=lambda i: id(batch[i].behind)):
@@ -229,7 +229,7 @@ def _joined(each_HTD: Tensor, span: Span) -> Tensor:
     return part.view(heads, span.count, span.length, width).transpose(0, 1)
 
 
-def _mask(shape: Sequence[tuple[int, int]], dtype: torch.dtype) -> Tensor:
+def visible(shape: Sequence[tuple[int, int]], dtype: torch.dtype) -> Tensor:
     """Which places of a group see which: (S, S), 0 where one sees the other and minus infinity elsewhere."""
     size = sum(length for length, _ in shape)
     mask_SS = torch.full((size, size), -torch.inf, dtype=dtype)
