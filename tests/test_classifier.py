@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import pickle
 
@@ -20,7 +21,11 @@ from obverse.errors import DataError, LabelError, MethodError, ModelError, Obver
 from obverse.models.base import Conventions, Window
 from obverse.models.counting import CountingModel
 from obverse.models.seq2seq import Seq2SeqModel
-from tiny import bart, bart_tokenizer
+from obverse.recipes import predict as recipe
+from obverse.recipes.predict_task import PredictSettings
+from obverse.tasks.demonstrations import DemonstrationSet, TaskDemonstration
+from obverse.tasks.labels import LabelSet
+from tiny import bart, bart_tokenizer, t5, t5_tokenizer
 
 TEXTS = ["good film", "a bad bad film", "film"]
 LABELS = ["good", "bad"]
@@ -239,6 +244,7 @@ def test_nothing_is_looked_at_before_use():
         "label_prior": None,
         "temperature": None,
         "device": None,
+        "demos": None,
     }
     assert "only one" in repr(clf)
     check_is_fitted(clf)
@@ -346,3 +352,84 @@ def test_explain_on_a_network_and_a_window_too_small_for_the_text():
 def test_explain_refuses_blank_texts():
     with pytest.raises(ObverseError, match="text 0 is blank"):
         classifier().explain("  ")
+
+
+# Demonstrations
+
+
+GOOD = {"definition": "Good or bad?", "input": "a good good day", "output": "good"}
+
+
+def test_demonstrations_stand_in_front():
+    # The counting model has read good five times, once of it in the text, and bad never ("bad?" is another word).
+    assert classifier(demos=[GOOD]).predict_proba(["good film"]) == pytest.approx(np.array([[6 / 7, 1 / 7]]))
+    # Divided by what it says of a text without content, 5 to 1: 6/5 to 1/1.
+    calibrated = classifier(demos=[GOOD], calibration="contextual").predict_proba(["good film"])
+    assert calibrated == pytest.approx(np.array([[6 / 11, 5 / 11]]))
+
+
+def test_demonstrations_are_a_name_a_file_or_a_list(tmp_path):
+    (tmp_path / "one.toml").write_text(
+        '[[demonstrations]]\ndefinition = "Good or bad?"\ninput = "a good good day"\noutput = "good"\n'
+    )
+    shown = TaskDemonstration(**GOOD)
+    expected = classifier(demos=[GOOD]).predict_proba(TEXTS)
+    for demos in (tmp_path / "one.toml", str(tmp_path / "one.toml"), [shown], (shown,), DemonstrationSet((shown,))):
+        clf = classifier(demos=demos)
+        assert (clf.predict_proba(TEXTS) == expected).all()
+        assert (clone(clf).predict_proba(TEXTS) == expected).all()
+    changed = classifier()
+    before = changed.predict_proba(TEXTS)
+    assert (changed.set_params(demos=[GOOD]).predict_proba(TEXTS) == expected).all()
+    assert (expected != before).any()
+    assert (changed.set_params(demos=None).predict_proba(TEXTS) == before).all()
+
+
+@pytest.mark.parametrize("demos", ["default", "two.toml"])
+@pytest.mark.parametrize("method", ["direct", "channel", "flipped", "pmi"])
+@pytest.mark.parametrize("calibration", ["none", "contextual"])
+def test_scores_behind_demonstrations_are_those_of_predict(tmp_path, monkeypatch, demos, method, calibration):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.toml").write_text(
+        "".join(f'[[demonstrations]]\ndefinition = "{answer}?"\ninput = "x"\noutput = "{answer}"\n' for answer in "ab")
+    )
+    (tmp_path / "rows.csv").write_text("text\n" + "".join(f"{text}\n" for text in TEXTS))
+    model = Seq2SeqModel(t5(), t5_tokenizer(), name="tiny", conventions=Conventions())
+    recipe.predict(
+        PredictSettings(
+            input=tmp_path / "rows.csv",
+            output=tmp_path / "out.csv",
+            labels=LabelSet(tuple(LABELS)),
+            instruction="So?",
+            text=("text",),
+            method=method,
+            calibration=calibration,
+            demos=demos,
+        ),
+        model=model,
+    )
+    with open("out.csv", newline="") as file:
+        told = [[float(row["p(good)"]), float(row["p(bad)"])] for row in csv.DictReader(file)]
+    clf = classifier(model=model, method=method, calibration=calibration, demos=demos)
+    assert clf.predict_proba(TEXTS).round(6).tolist() == told
+    without = classifier(model=model, method=method, calibration=calibration).predict_proba(TEXTS)
+    assert (without.round(6) != np.array(told)).any()
+
+
+@pytest.mark.parametrize(
+    ("demos", "says"),
+    [
+        ("nothing", "there is no set of demonstrations 'nothing'"),
+        ("nothing.toml", "nothing.toml: cannot be read"),
+        (3, "demonstrations are given as a int"),
+        (GOOD, "demonstrations are given as a dict"),
+        ([], "holds no demonstrations"),
+        (["good"], "demonstration 1: is the text 'good'"),
+        ([GOOD, {"definition": "Wet?"}], "demonstration 2: there is no `input`"),
+        ([GOOD | {"choices": ["wet", "dry"]}], "the output 'good' is none of the choices"),
+        ([GOOD | {"answer": "x"}], "there is no key 'answer'"),
+    ],
+)
+def test_demonstrations_that_cannot_be(demos, says):
+    with pytest.raises(ObverseError, match=says):
+        classifier(demos=demos).fit()

@@ -516,7 +516,7 @@ def test_too_few_are_told_with_what_each_switch_would_give(tmp_path):
         "  --no-answer-in-definition --no-distinct-answers --most-tokens 512: 4",
         "Or ask for --k 1, or try another --seed, or put more task files there.",
     ]
-    assert "  --no-answer-in-definition --most-tokens 512: 3" in refusals[3].mend.splitlines()
+    assert "  --no-distinct-answers --most-tokens 512: 3" in refusals[3].mend.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,9 @@ def evaluate_command(
     memory_limit: Annotated[
         str | None, typer.Option(help="What batches may take beyond the weights: 512MB, 2GB. Default: no limit.")
     ] = None,
+    number_type: Annotated[
+        str | None, typer.Option(help="Of the weights: fp32, bf16 or int8. Default: exact, as the device can.")
+    ] = None,
     plan: Annotated[
         str, typer.Option(help="shared (no work is done twice) or naive (each query alone, to compare).")
     ] = "shared",
@@ -111,7 +114,7 @@ def evaluate_command(
             eos=eos,
             truncation=truncation,
             allow_pickle=allow_pickle,
-            engine=EngineSettings(plan, memory_limit, explain_plan),
+            engine=EngineSettings(plan, memory_limit, explain_plan, number_type),
         ),
         watcher=EvaluationBar(),
     )

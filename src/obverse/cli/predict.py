@@ -111,6 +111,9 @@ def predict_command(
     memory_limit: Annotated[
         str | None, typer.Option(help="What batches may take beyond the weights: 512MB, 2GB. Default: no limit.")
     ] = None,
+    number_type: Annotated[
+        str | None, typer.Option(help="Of the weights: fp32, bf16 or int8. Default: exact, as the device can.")
+    ] = None,
     plan: Annotated[
         str, typer.Option(help="shared (no work is done twice) or naive (each query alone, to compare).")
     ] = "shared",
@@ -173,7 +176,7 @@ def predict_command(
         picture=picture,
         split=split,
         demos=demos,
-        engine=EngineSettings(plan, memory_limit, explain_plan),
+        engine=EngineSettings(plan, memory_limit, explain_plan, number_type),
     )
     if explain_row is not None:
         explanation = explain(settings, explain_row)

@@ -97,6 +97,22 @@ class LanguageModel(ABC):
         """
         del memory, naive  # there are no passes that take memory or share work
 
+    def set_number_type(self, number_type: str) -> None:
+        """Compute with weights of another number type from now on. There is no way back: load the model again.
+
+        Args:
+            number_type: `fp32`, or `bf16` or `int8`, in which answers differ a little from those in fp32.
+
+        Raises:
+            ModelError: the machine is not made for it, or the model has no weights.
+        """
+        if number_type != "fp32":
+            raise ModelError(
+                f"{self.name} has no weights that could be {number_type}",
+                where="--number-type",
+                mend="Leave it out.",
+            )
+
     @property
     def work(self) -> Work:
         """What was asked of the model so far and what it computed; all zero where it runs no network."""

@@ -80,6 +80,13 @@ class BundledModel(LanguageModel):
     def limit(self, *, memory: int | None = None, naive: bool = False) -> None:
         self._language_model.limit(memory=memory, naive=naive)
 
+    def set_number_type(self, number_type: str) -> None:
+        from obverse.models.low_precision import set_number_type
+
+        self._language_model.set_number_type(number_type)
+        set_number_type(self._sentence_encoder, number_type, self._language_model.device)
+        self._vectors.clear()
+
     def candidates(
         self,
         prompts: Sequence[str],

@@ -13,6 +13,9 @@ from obverse.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+NUMBER_TYPES = ("fp32", "bf16", "int8")
+"""Of weights. Those a user asks for by name; without, a device's own (`choose_dtype`)."""
+
 
 def choose_device(device: str | None = None) -> torch.device:
     """The device asked for, or the best one present: cuda, then mps, then cpu.

@@ -36,6 +36,7 @@ from obverse.models.forward import (
     weights_digest,
 )
 from obverse.models.generation import Generated, Limits, Saying, check_count, search
+from obverse.models.low_precision import set_number_type
 from obverse.models.plan import Shared, batches, blocks, share
 from obverse.models.prefix_tree import Ask, Group, Run, packed
 from obverse.models.tokens import Tokens, surely_within
@@ -136,6 +137,12 @@ class Seq2SeqModel(LanguageModel):
     def limit(self, *, memory: int | None = None, naive: bool = False) -> None:
         self._budget.limit(memory)
         self._naive = naive
+
+    def set_number_type(self, number_type: str) -> None:
+        # What the network can do is found out in exact numbers, before.
+        _ = self._network
+        set_number_type(self.model, number_type, self.device)
+        vars(self).pop("_digest", None)
 
     @property
     def work(self) -> Work:

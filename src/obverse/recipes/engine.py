@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from obverse.errors import MethodError, nearest
 from obverse.models.base import LanguageModel
+from obverse.models.precision import NUMBER_TYPES
 from obverse.reports.work import work_lines
 
 PLANS = ("shared", "naive")
@@ -20,11 +21,13 @@ class EngineSettings:
     plan: `shared`, or `naive`: each query computed alone.
     memory_limit: as typed, `512MB`; None for none.
     explain: whether the account is told.
+    number_type: of the weights, `fp32`, `bf16` or `int8`; None for what the device is best at without loss.
     """
 
     plan: str = "shared"
     memory_limit: str | None = None
     explain: bool = False
+    number_type: str | None = None
 
     def check(self) -> None:
         """Refuse what cannot be, before anything is loaded.
@@ -36,13 +39,18 @@ class EngineSettings:
             raise MethodError(f"unknown plan {self.plan!r}", where="--plan", mend=nearest(self.plan, PLANS))
         if self.memory_limit is not None:
             size_in_bytes(self.memory_limit)
+        if self.number_type not in (None, *NUMBER_TYPES):
+            mend = nearest(self.number_type, NUMBER_TYPES)
+            raise MethodError(f"unknown number type {self.number_type!r}", where="--number-type", mend=mend)
 
     def prepare(self, model: LanguageModel) -> None:
         """Set the model to work so.
 
         Raises:
-            ModelError: the limit is too small for it.
+            ModelError: the limit is too small for it, or the machine is not made for the number type.
         """
+        if self.number_type is not None:
+            model.set_number_type(self.number_type)
         limit = None if self.memory_limit is None else size_in_bytes(self.memory_limit)
         model.limit(memory=limit, naive=self.plan == "naive")
 
