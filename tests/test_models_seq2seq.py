@@ -146,6 +146,59 @@ def test_tied_and_untied_t5_scale_differently():
     assert untied.lm_head.weight is not untied.shared.weight
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_said_about_a_context_is_one_row_of_the_decoder(name, monkeypatch):
+    make, make_tokenizer, _ = MODELS[name]
+    lm = build(make(), make_tokenizer(), "t0")
+    assert lm._network.packs
+    rows = []
+    plain = lm._network.decode_tree
+
+    def counting(laid, hidden, mask):
+        rows.append((laid.ids_BS.shape, len(hidden)))
+        return plain(laid, hidden, mask)
+
+    object.__setattr__(lm._network, "decode_tree", counting)
+    options = ["good", "bad", "good film", "was the film"]
+    queries = [Query(given, f" {said}") for given in ("the film", "film was bad", "it") for said in options]
+    answers = [a.token_nats for a in lm.log_likelihoods(queries)]
+    # The start, and of every option the tokens that another one follows: good, bad, good's film, was, the, film.
+    assert len(rows) == 1
+    assert rows[0] == (((3, 7), 3) if name != "bart" else ((3, 20), 3))  # BART's tokens are letters here
+    lm.limit(naive=True)
+    for a, b in zip(answers, lm.log_likelihoods(queries), strict=True):
+        assert a == pytest.approx(b.token_nats, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_other_options_for_each_context_and_more_than_one_row_holds(name, monkeypatch):
+    monkeypatch.setattr("obverse.models.seq2seq._ROW", 9)
+    make, make_tokenizer, _ = MODELS[name]
+    queries = some_queries(5, contexts=9)
+    lm = build(make(), make_tokenizer(), "own", token_budget=64)
+    answers = [a.token_nats for a in lm.log_likelihoods(queries)]
+    lm.limit(naive=True)
+    for a, b in zip(answers, lm.log_likelihoods(queries), strict=True):
+        assert a == pytest.approx(b.token_nats, abs=1e-5)
+
+
+def test_a_decoder_that_makes_something_else_of_a_tree_is_not_packed(monkeypatch):
+    def blind(decoder, rows, hidden, mask, mask_UHSS, **read):
+        return decoder(
+            attention_mask=None, encoder_hidden_states=hidden, encoder_attention_mask=mask, use_cache=False, **read
+        ).last_hidden_state
+
+    monkeypatch.setattr("obverse.models.seq2seq._decoded", blind)
+    lm = build(t5(), t5_tokenizer(), "t0")
+    assert not lm._network.packs
+    monkeypatch.undo()
+    queries = some_queries(4)
+    answers = lm.log_likelihoods(queries)
+    assert lm.work.unshared == len(queries)
+    for a, b in zip(answers, build(t5(), t5_tokenizer(), "t0").log_likelihoods(queries), strict=True):
+        assert a.token_nats == pytest.approx(b.token_nats, abs=1e-5)
+
+
 def test_a_class_without_a_route_of_its_own_gives_the_same_numbers():
     model = t5()
     queries = some_queries(3)

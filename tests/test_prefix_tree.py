@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obverse.models.prefix_tree import Stored, tree_batches
+from obverse.models.prefix_tree import Stored, packed, tree_batches
 
 
 def read_off(rows, budget, recall=None):
@@ -147,3 +147,29 @@ def test_equal_rows_are_all_answered():
     found, lengths = read_off([((1, 2), (3,)), ((1, 2), (3,)), ((1,), (2, 3))], 10)
     assert Counter(row for row, _ in found) == {0: 1, 1: 1, 2: 2}
     assert lengths == [2]
+
+
+@given(st.lists(tokens, max_size=12), st.sampled_from([1, 4, 9, 1000]), st.sampled_from([(7,), (7, 8)]))
+@settings(max_examples=300, deadline=None)
+def test_packed_texts_are_asked_for_once_behind_their_beginning(said, most, start):
+    found = {}
+    for group in packed(start, said, most):
+        assert group.behind is None
+        assert group.keep is None
+        members = {ask.row for run in group.runs for ask in run.asks}
+        assert group.length <= max(most, *(len(start) + len(said[i]) - 1 for i in members))
+        texts = []
+        for run in group.runs:
+            before = () if run.parent < 0 else texts[run.parent]
+            texts.append(before + run.tokens)
+            for ask in run.asks:
+                assert (ask.row, ask.index) not in found
+                found[ask.row, ask.index] = (before + run.tokens[: ask.offset + 1], ask.token)
+    assert found == {(i, j): (start + ids[:j], token) for i, ids in enumerate(said) for j, token in enumerate(ids)}
+
+
+def test_packed_texts_share_what_they_begin_with():
+    (group,) = packed((9,), [(1, 2, 3), (1, 2, 4), (5, 6), (), (1, 7)], 100)
+    # 9; behind it 1, behind that 2; and 5. The last token of each is never read.
+    assert sorted(run.tokens for run in group.runs) == [(1,), (2,), (5,), (9,)]
+    assert [group.length for group in packed((9,), [(1, 2, 3), (4, 5, 6), (7, 8)], 5)] == [5, 2]

@@ -282,4 +282,23 @@ def test_the_account_in_words():
         "Time: 0.10 s in the model, 10.0 % of it planning and tokenising.",
         "Memory beyond the weights: about 2 MB estimated for a batch, the peak cannot be measured here.",
     ]
-    assert "8 tokens computed in 2 batches, 33 % more, by padding." in work_lines(Work(2, 6, 8, 2))[0]
+    assert (
+        "8 tokens computed in 2 batches, 33 % more (25.0 % of them padding)."
+        in work_lines(Work(2, 6, 8, 2, padding=2))[0]
+    )
+
+
+def test_the_account_tells_of_classes_that_share_nothing():
+    lines = work_lines(Work(3, 30, 30, 2, unshared=2))
+    assert lines[1].startswith("Read whole: 2 queries, for this class of network cannot go on")
+
+
+class TestHeadRows:
+    def test_so_many_that_logits_are_small(self):
+        assert Budget(CPU).head_rows(50_000) == 160
+        assert Budget(CPU).head_rows(10**9) == 1
+
+    def test_under_a_limit_logits_and_probabilities_take_a_quarter_of_it(self):
+        budget = Budget(CPU)
+        budget.limit(64 * MIB)
+        assert budget.head_rows(1000) == 64 * MIB // 4 // 8 // 1000

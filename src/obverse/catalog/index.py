@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,8 +64,8 @@ class Catalog:
         self.templates = templates
         if data is None:
             return
-        if not data.is_dir():
-            what = "is not a folder" if data.exists() else "there is no such folder"
+        if not os.path.isdir(data):
+            what = "is not a folder" if os.path.exists(data) else "there is no such folder"
             raise DataError(what, where=str(data), mend="Name the folder that holds p3/, superni/, bigbench/ or bbh/.")
         if not any((data / folder).is_dir() for folder in FOLDERS.values()):
             raise DataError(

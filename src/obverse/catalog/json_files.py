@@ -37,9 +37,11 @@ def read_json(path: Path) -> JsonFile:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path that no file system can hold is a ValueError
         raise DataError(
-            f"cannot be read: {error.strerror}", where=where, mend="Check that it is a file that you may read."
+            f"cannot be read: {getattr(error, 'strerror', None) or error}",
+            where=where,
+            mend="Check that it is a file that you may read.",
         ) from None
     if len(content) > LARGEST_FILE:
         raise DataError(f"is larger than {LARGEST_FILE // 2**20} MB", where=where, mend="Give a part of its instances.")

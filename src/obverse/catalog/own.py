@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import reprlib
 import tomllib
@@ -495,17 +496,19 @@ def _wrong_gold(own: OwnTask, wrong: _Sightings, where: str) -> ObverseError:
 def _parse(path: Path) -> tuple[OwnTask | None, list[ObverseError]]:
     """The settings as far as they can be read, and everything wrong with them; None where the file is no TOML."""
     where = str(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return None, [DataError("is a folder, not a task file", where=where, mend="Name a .toml file in it.")]
     try:
-        raw = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        content = path.read_bytes()
     except FileNotFoundError:
         there = [file.name for file in path.parent.glob("*.toml")]
         folder = "this folder" if path.parent == Path() else str(path.parent)
         mend = nearest(path.name, there) if there else f"There are no task files in {folder}."
         return None, [DataError("there is no such task file", where=where, mend=mend)]
-    except OSError as error:
-        return None, [DataError(f"cannot be read: {error.strerror}", where=where)]
+    except (OSError, ValueError) as error:  # a path that no file system can hold is a ValueError
+        return None, [DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=where)]
+    try:
+        raw = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         what = f"the byte at {error.start + 1:,} is not UTF-8"
         return None, [DataError(what, where=where, mend="Save the file as UTF-8.")]

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,8 +241,9 @@ def listed_names(suite: Suite, data: Path) -> tuple[str, ...]:
     path = data / suite.tasks_from
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except (OSError, ValueError) as error:  # a path that no file system can hold is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
         raise DataError(
             f"cannot be read: {reason}", where=str(path), mend=f"The suite {suite.name} takes its tasks from it."
         ) from None
@@ -355,7 +357,7 @@ class _Reader:
         parts = name.split("/")
         if name.endswith(".toml"):
             file = self._path.parent / name
-            if not file.is_file():
+            if not os.path.isfile(file):
                 self.faults.append(f"`{where}`: there is no file {file}")
             name = str(file)
         elif name and (not all(parts) or name != name.strip() or ".." in parts or "\\" in name):
@@ -503,12 +505,14 @@ def _is_there(task: SuiteTask, kind: str, data: Path) -> bool:
     if first in _GENERATED:
         return True
     if task.is_own:
-        return Path(task.name).is_file()
+        return os.path.isfile(task.name)
     if first in _FILES:
-        return (data / _FILES[first].format(rest)).is_file()
+        return os.path.isfile(data / _FILES[first].format(rest))
     folder = data / "p3" / task.name.removeprefix("p3/")
     split = task.split or ("train" if kind == "training" else None)
-    return (folder / f"{split}.parquet").is_file() if split else any(folder.glob("*.parquet"))
+    if split:
+        return os.path.isfile(folder / f"{split}.parquet")
+    return os.path.isdir(folder) and any(folder.glob("*.parquet"))
 
 
 def _names_in(data: Path, pattern: str) -> Iterator[str]:

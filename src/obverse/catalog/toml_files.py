@@ -21,9 +21,11 @@ def read_toml(path: Path | Traversable, *, error: type[ObverseError] = DataError
     """
     where = str(path)
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except OSError as fault:
-        raise error(f"cannot be read: {fault.strerror}", where=where) from None
+        content = path.read_bytes()
+    except (OSError, ValueError) as fault:  # a path that no file system can hold is a ValueError
+        raise error(f"cannot be read: {getattr(fault, 'strerror', None) or fault}", where=where) from None
+    try:
+        return tomllib.loads(content.decode("utf-8"))
     except RecursionError:
         raise error("is nested too deeply", where=where) from None
     except UnicodeDecodeError:

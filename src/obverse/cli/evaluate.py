@@ -43,7 +43,9 @@ def evaluate_command(
         str | None, typer.Option(help="Demonstrations of other tasks in front of prompts: default, or a file.")
     ] = None,
     length_rule: Annotated[str | None, typer.Option(help="sum, token or byte. Default: the model's own.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows asked and written at a time.", metavar="N")] = 256,
+    batch_size: Annotated[
+        int, typer.Option(help="The most rows asked and written at a time; the first few come sooner.", metavar="N")
+    ] = 256,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     allow_trained: Annotated[
         bool, typer.Option("--allow-trained", help="Also tasks that the model says it was trained on.")

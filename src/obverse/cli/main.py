@@ -18,6 +18,7 @@ from obverse.cli.evaluate import evaluate_command
 from obverse.cli.guess import guess_command
 from obverse.cli.leaks import leaks_command
 from obverse.cli.list import list_command
+from obverse.cli.places import refuse_impossible
 from obverse.cli.predict import predict_command
 from obverse.cli.report import report_command
 from obverse.cli.show import show_command
@@ -56,6 +57,7 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def told(*args: object, **options: object) -> None:
         try:
+            refuse_impossible(command, options)
             command(*args, **options)
             sys.stdout.flush()
         except ObverseError as error:

@@ -443,6 +443,13 @@ class _Planner:
         return self._made(entry, split, metric, task.provenance.digest or "", len(chosen), [cell])
 
     def _exemplar_task(self, entry: SuiteTask) -> EvaluationTask | str:
+        metric = self._metric(entry, "accuracy")
+        if metric in FREE_METRICS:
+            raise DataError(
+                f"{entry.name} has prompts of exemplars, whose labels are chosen between, so there is no {metric}",
+                where=f"suite {self._suite.name}",
+                mend='Write metric = "accuracy" or metric = "macro_f1", or leave it out.',
+            )
         if self._catalog.data is None or entry.name not in plain_names():
             return "it has no plain form, which prompts of exemplars need"
         task = open_plain(self._catalog.data, entry.name)
@@ -467,16 +474,31 @@ class _Planner:
             )
             for place, setting in enumerate(self.settings)
         ]
-        metric = self._metric(entry, "accuracy")
         digest = _digest(_plain_texts(task, dict.fromkeys((split, exemplars))), (task.instruction, *task.labels))
         return self._made(entry, split, metric, digest, len(chosen), cells)
 
     def _metric(self, entry: SuiteTask, own: str) -> str:
-        """The task's metric: the entry's, else its own, which the suite may sharpen from accuracy to macro-F1."""
+        """The task's metric: the entry's, else its own, which the suite may sharpen from accuracy to macro-F1.
+
+        Raises:
+            DataError: the suite reports only metrics of generated answers, and the task's are chosen.
+        """
         if entry.metric is not None:
             return entry.metric
-        first = next(iter(self._suite.metrics), own)
-        return "macro_f1" if own == "accuracy" and first == "macro_f1" else own
+        reported = self._suite.metrics
+        if own in FREE_METRICS:
+            return own
+        fitting = [metric for metric in reported if metric not in FREE_METRICS]
+        if reported and not fitting:
+            both = "accuracy and macro_f1" if own == "accuracy" else f"accuracy and {own}"
+            how = "" if self._of_exemplars else f'; or metric = "{reported[0]}" at the task, to have answers generated'
+            raise DataError(
+                f"{entry.name} offers options to choose between, and the suite reports only {' and '.join(reported)}, "
+                "of answers that are generated",
+                where=f"suite {self._suite.name}",
+                mend=f"The metrics that apply are {both}: name one of them in `metrics`{how}.",
+            )
+        return "macro_f1" if own == "accuracy" and fitting[:1] == ["macro_f1"] else own
 
     def _chosen(self, entry: SuiteTask, split: str, rows: int) -> Sequence[int]:
         """Positions of the rows that are asked, in order."""

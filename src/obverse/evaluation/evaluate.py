@@ -1,14 +1,16 @@
 """Asking a model about the cells of a plan: in blocks, each number once, every record as soon as it is known.
 
-The plan's instances are cut into blocks of a fixed number, over the borders of cells, and a block is asked whole or not
-at all: what a batch holds does not depend on how often the run was stopped, and so neither does the last bit of any
-score. Raw scores of one term (a direction under a length rule) are shared by methods and calibrations, and kept in the
+The plan's instances are cut into blocks, over the borders of cells, and a block is asked whole or not at all. The first
+blocks are small, so that something is kept early, and each is twice as large as the one before, up to the batch size.
+Their sizes follow from the plan alone and never from the clock: what a batch holds does not depend on how often the run
+was stopped, nor on the machine's other work, and so neither does the last bit of any score. Raw scores of one term (a direction under a length rule) are shared by methods and calibrations, and kept in the
 score store, if there is one, before any record is written.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections import Counter
@@ -34,7 +36,9 @@ from obverse.tasks.directions import Direct, shorten
 from obverse.tasks.templates import InstructionTemplate, Mask, Rendering
 
 BATCH_SIZE = 256
-"""Instances in a block."""
+"""The most instances in a block."""
+FIRST_BLOCK = 4
+"""Instances in the first block, where a batch is not smaller still."""
 FORMAT = 1
 """Goes up whenever the same prompt is asked in other words: scores that are kept then count as not there."""
 _SHORTENED_AT_MOST = 40  # times, for one prompt
@@ -80,7 +84,8 @@ class Asked:
 
 
 Advance = Callable[[EvaluationCell, int], None]
-"""Told that so many more instances of a cell are through."""
+"""Told that so many more instances of a cell are answered. The last ones of a block are told when its records are on the
+disk, the others as the model answers."""
 
 
 def evaluate(
@@ -97,7 +102,7 @@ def evaluate(
 
     Args:
         methods: of cells whose options are chosen between.
-        batch_size: instances in a block. Records do not depend on it but for the rounding of a model's floats.
+        batch_size: the most instances in a block. Records do not depend on it but for the rounding of a model's floats.
 
     Raises:
         ModelError: the model cannot generate where it must, or gives scores that are not numbers.
@@ -108,13 +113,13 @@ def evaluate(
     evaluation = _Evaluation(model, tuple(methods), writer, store)
     through: Counter[int] = Counter()
     for block in _blocks(cells, batch_size):
-        evaluation.ask(block)
+        told = _Told(block, advance)
+        evaluation.ask(block, told)
         for number, count in Counter(number for number, _, _ in block).items():
             through[number] += count
             if through[number] == cells[number].rows:
                 evaluation.end(number, cells[number])
-            if advance is not None:
-                advance(cells[number], count)
+        told.end()
     return evaluation.told
 
 
@@ -130,16 +135,50 @@ def check_generates(model: LanguageModel) -> None:
 _Block = list[tuple[int, EvaluationCell, Slot]]
 
 
-def _blocks(cells: Sequence[EvaluationCell], size: int) -> Iterator[_Block]:
+def _blocks(cells: Sequence[EvaluationCell], most: int) -> Iterator[_Block]:
     block: _Block = []
+    size = min(FIRST_BLOCK, most)
     for number, cell in enumerate(cells):
         for slot in cell.read():
             block.append((number, cell, slot))
             if len(block) == size:
                 yield block
                 block = []
+                size = min(2 * size, most)
     if block:
         yield block
+
+
+class _Told:
+    """Tells the instances of a block as the model answers, in their order."""
+
+    def __init__(self, block: _Block, advance: Advance | None) -> None:
+        self._block = block
+        self._advance = advance
+        self._rows = 0
+        self._asked = self._answered = 0
+
+    def expect(self, asked: int) -> None:
+        """So many questions are put to the model about the block, in one go or in several."""
+        self._asked += asked
+
+    def answered(self, questions: int) -> None:
+        """So many more of them are answered."""
+        self._answered += questions
+        share = self._answered / max(1, self._asked)
+        self._tell(min(int(share * len(self._block)), len(self._block) - 1))
+
+    def end(self) -> None:
+        """The block is through."""
+        self._tell(len(self._block))
+
+    def _tell(self, rows: int) -> None:
+        fresh = self._block[self._rows : rows]
+        self._rows = max(self._rows, rows)
+        if self._advance is not None:
+            for _, run in itertools.groupby(fresh, key=lambda each: each[0]):
+                same = list(run)
+                self._advance(same[0][1], len(same))
 
 
 @dataclass(frozen=True)
@@ -192,13 +231,13 @@ class _Evaluation:
         self._held: dict[int, dict[str, list[tuple[_Scored, NDArray[np.float64] | None, int]]]] = {}
         self._open: dict[int, bool] = {}
 
-    def ask(self, block: _Block) -> None:
+    def ask(self, block: _Block, told: _Told) -> None:
         """Ask about a block, unless all its records are there, and write them."""
         if not any(self._wanted(number, cell, slot) for number, cell, slot in block):
             return
         rendered = [(number, cell, slot.render()) for number, cell, slot in block]
-        records = self._generated([(c, i) for _, c, i in rendered if c.generation is not None])
-        records += self._chosen([each for each in rendered if each[1].generation is None])
+        records = self._generated([(c, i) for _, c, i in rendered if c.generation is not None], told)
+        records += self._chosen([each for each in rendered if each[1].generation is None], told)
         self._write(records)
 
     def end(self, number: int, cell: EvaluationCell) -> None:
@@ -233,13 +272,13 @@ class _Evaluation:
 
     # Choosing between options
 
-    def _chosen(self, rendered: Sequence[tuple[int, EvaluationCell, Instance]]) -> list[Record]:
+    def _chosen(self, rendered: Sequence[tuple[int, EvaluationCell, Instance]], told: _Told) -> list[Record]:
         asks: dict[ScoreKey, _Ask] = {}
         prepared = [
             (number, cell, {name: self._prepared(cell, instance, name, asks) for name in self._scorers})
             for number, cell, instance in rendered
         ]
-        values = self._values(asks)
+        values = self._values(asks, told)
         records: list[Record] = []
         for number, cell, scored in prepared:
             for method in self._methods:
@@ -292,18 +331,21 @@ class _Evaluation:
 
         return _Scored(instance, scorer, put(rendering), tuple(map(put, free)), shortened, shown.dropped)
 
-    def _values(self, asks: Mapping[ScoreKey, _Ask]) -> dict[ScoreKey, tuple[float, ...]]:
+    def _values(self, asks: Mapping[ScoreKey, _Ask], told: _Told) -> dict[ScoreKey, tuple[float, ...]]:
         """One number an option, and the number of tokens cut behind them, for each ask."""
         known: dict[ScoreKey, tuple[float, ...]] = {}
         if self._store is not None:
             found = self._store.get_many(asks)
             known = {key: value for key, value in found.items() if len(value) == len(asks[key].options) + 1}
         fresh: dict[ScoreKey, tuple[float, ...]] = {}
+        told.expect(sum(len(ask.options) for key, ask in asks.items() if key not in known))
         for term, labeller in self._asking.items():
             keys = [key for key, ask in asks.items() if ask.term == term and key not in known]
             if not keys:
                 continue
-            rows = labeller.score_renderings([asks[k].rendering for k in keys], [asks[k].options for k in keys])
+            rows = labeller.score_renderings(
+                [asks[k].rendering for k in keys], [asks[k].options for k in keys], progress=told.answered
+            )
             for key, row in zip(keys, rows, strict=True):
                 scores = row.terms[term]
                 if not all(map(math.isfinite, scores)):
@@ -348,7 +390,7 @@ class _Evaluation:
 
     # Free answers
 
-    def _generated(self, rendered: Sequence[tuple[EvaluationCell, Instance]]) -> list[Record]:
+    def _generated(self, rendered: Sequence[tuple[EvaluationCell, Instance]], told: _Told) -> list[Record]:
         prompts: dict[ScoreKey, tuple[str, Generation]] = {}
         said: list[tuple[EvaluationCell, Instance, ScoreKey | None, int, int, int, str]] = []
         for cell, instance in rendered:
@@ -368,7 +410,7 @@ class _Evaluation:
                     key = self._key(cell, term, _sha256(prompt))
                     prompts[key] = (prompt, cell.generation)
             said.append((cell, instance, key, shortened, cut, dropped, reason))
-        answers = self._answers(prompts)
+        answers = self._answers(prompts, told)
         return [
             Record(
                 task=cell.task,
@@ -389,17 +431,21 @@ class _Evaluation:
             for cell, instance, key, shortened, cut, dropped, reason in said
         ]
 
-    def _answers(self, prompts: Mapping[ScoreKey, tuple[str, Generation]]) -> dict[ScoreKey, str]:
+    def _answers(self, prompts: Mapping[ScoreKey, tuple[str, Generation]], told: _Told) -> dict[ScoreKey, str]:
         """The stripped answer to each prompt; the store keeps a text as the numbers of its characters."""
         kept = {} if self._store is None else self._store.get_many(prompts)
         known = {key: "".join(chr(int(number)) for number in value) for key, value in kept.items()}
         fresh: dict[ScoreKey, str] = {}
+        told.expect(len(prompts) - len(known))
         for generation in dict.fromkeys(generation for _, generation in prompts.values()):
             keys = [key for key, (_, each) in prompts.items() if each == generation and key not in known]
             if not keys:
                 continue
             found = self._model.generate(
-                [prompts[key][0] for key in keys], most_tokens=generation.most_tokens, stop=generation.stop
+                [prompts[key][0] for key in keys],
+                most_tokens=generation.most_tokens,
+                stop=generation.stop,
+                progress=told.answered,
             )
             fresh |= {key: each.text.strip() for key, each in zip(keys, found, strict=True)}
         if self._store is not None:

@@ -349,6 +349,7 @@ class CausalModel(LanguageModel):
                 settle([row], scored)
             return
         short, apart = _parted(rows, self._network.border)
+        self._work.unshared += sum(len(row.places) for row in apart)
         for row in apart:
             settle([row], self._whole([row], None, 0))
         packed, staged = _parted(short, self._network.reach) if self._network.packs else ([], short)
@@ -403,15 +404,17 @@ class CausalModel(LanguageModel):
         kept = [group.keep for group in batch if group.keep is not None]
         self._stems.remember(kept)
         self._work.stored += sum(len(each.tokens) for each in kept)
-        self._count(states_TD.shape[0])
+        self._count(states_TD.shape[0], states_TD.shape[0])
         return out
 
     @property
     def _head_rows(self) -> int:
         return self._budget.head_rows(self._network.vocabulary)
 
-    def _count(self, tokens: int) -> None:
+    def _count(self, tokens: int, real: int) -> None:
+        """A batch of so many places, of which so many are no padding, has been computed."""
         self._work.computed += tokens
+        self._work.padding += tokens - real
         self._work.batches += 1
         self._budget.note(tokens)
 
@@ -425,6 +428,7 @@ class CausalModel(LanguageModel):
         several = [rows for rows in contexts.values() if len(rows) > 1]
         if not self._network.shares:
             single, several = [row for rows in contexts.values() for row in rows], []
+            self._work.unshared += sum(len(row.places) for row in single)
         for batch in batches([len(row.given) - skipped + len(row.said) for row in single], self._budget()):
             alone = [single[i] for i in batch]
             settle(alone, divided(alone, lambda some: self._whole(some, stem, skipped), halve=self._budget.halve))
@@ -445,7 +449,7 @@ class CausalModel(LanguageModel):
         if length < _WORTH_SHARING:
             return None, 0
         ids_BS, _ = padded([contexts[0][:length]], self._fill, self.device)
-        self._count(length)
+        self._count(length, length)
         return self._network.run(ids_BS, None, keep=True)[1], length
 
     def _grown(self, stem: Any, rows: int) -> Any:
@@ -460,7 +464,7 @@ class CausalModel(LanguageModel):
             [(row.given + row.said)[skipped:-1] or (self._fill,) for row in rows], self._fill, self.device
         )
         states_BSD, _ = self._network.run(ids_BS, self._grown(stem, len(rows)), keep=stem is not None)
-        self._count(ids_BS.numel())
+        self._count(ids_BS.numel(), sum(max(1, len(row.given) + len(row.said) - 1 - skipped) for row in rows))
         leads = [len(row.given) - skipped - 1 for row in rows]
         return self._scores(states_BSD, leads, [row.said for row in rows])
 
@@ -468,7 +472,7 @@ class CausalModel(LanguageModel):
         """Scores of rows whose contexts, all of one length, have several said texts each."""
         ids_BS, _ = padded([rows[0].given[skipped:] for rows in contexts], self._fill, self.device)
         states_BSD, cache = self._network.run(ids_BS, self._grown(stem, len(contexts)), keep=True)
-        self._count(ids_BS.numel())
+        self._count(ids_BS.numel(), ids_BS.numel())
         branches = [(owner, row) for owner, rows in enumerate(contexts) for row in rows]
         opened = [i for i, (_, row) in enumerate(branches) if row.said]
         scored: list[list[float]] = [[] for _ in branches]
@@ -490,7 +494,7 @@ class CausalModel(LanguageModel):
             said = [branches[i][1].said for i in chosen]
             ids_BS, _ = padded([ids[:-1] for ids in said], self._fill, self.device)
             states_BSD, _ = self._network.run(ids_BS, cache_rows(cache, index_B), keep=True)
-            self._count(ids_BS.numel())
+            self._count(ids_BS.numel(), sum(len(ids) - 1 for ids in said))
             rest = self._scores(states_BSD, [0] * len(said), [ids[1:] for ids in said])
             for i, log_probs in zip(chosen, rest, strict=True):
                 scored[i].extend(log_probs)

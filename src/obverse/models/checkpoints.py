@@ -31,6 +31,7 @@ _TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
+_LONGEST_SHOWN = 200
 _SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
 
@@ -105,7 +106,7 @@ def convert(source: str, target: str | Path) -> Path:
         OutputError: the target exists already, or cannot be written.
     """
     target = Path(target)
-    if target.exists() or target.is_symlink():
+    if os.path.lexists(target):
         raise OutputError("exists already", where=str(target), mend="Name a folder that does not exist yet.")
     if source in ("counting", "obverse-mini"):
         raise ModelError(f"{source!r} has no folder of its own to convert", mend="Name a model folder or a hub id.")
@@ -132,15 +133,16 @@ def convert(source: str, target: str | Path) -> Path:
 
 def _locate(name: str, *, allow_pickle: bool) -> Path:
     """The folder with the model's files, checked for what is missing."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(name))
+    if os.path.isdir(folder):
         _check_folder(folder, allow_pickle=allow_pickle)
         return folder
-    if folder.exists():
+    if os.path.exists(folder):
         raise ModelError("is a file, not a model folder", where=name, mend="Name the folder that the file stands in.")
     if not _HUB_ID.match(name):
         raise ModelError(
-            f"there is no model folder {name!r}", mend="Check the path, or give a hub id such as google/flan-t5-small."
+            f"there is no model folder {_shown(name)}",
+            mend="Check the path, or give a hub id such as google/flan-t5-small.",
         )
     folder = _download(name, ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"])
     if allow_pickle and not _weight_files(folder, ".safetensors"):
@@ -172,12 +174,16 @@ def _download(name: str, patterns: list[str]) -> Path:
             ) from None
         if missing:
             raise ModelError(
-                f"there is no model folder {name!r}, and no such model on the hub", mend="Check the name."
+                f"there is no model folder {_shown(name)}, and no such model on the hub", mend="Check the name."
             ) from None
         raise ModelError(
-            f"there is no model folder {name!r}, and the hub could not be reached",
+            f"there is no model folder {_shown(name)}, and the hub could not be reached",
             mend="Check the path; for a hub id, check the connection.",
         ) from None
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..")
 
 
 def _weight_files(folder: Path, ending: str) -> bool:

@@ -353,6 +353,8 @@ class Seq2SeqModel(LanguageModel):
                 asked = zip(group.said, group.places, strict=True)
                 settle(i, [self._alone(given[i][0], said[text][0], len(places)) for text, places in asked])
             return
+        if not self._network.packs:
+            self._work.unshared += sum(len(places) for group in block for places in group.places if len(group.said) > 1)
         waiting: list[_Said] = []
         load = 0
         for batch in batches([len(row) for row, _ in given], self._budget):
@@ -396,7 +398,7 @@ class Seq2SeqModel(LanguageModel):
         else:
             assert self._network.decode_tree is not None
             states_BSD = self._network.decode_tree(laid, hidden_BGD, mask_BG)
-        self._count(laid.ids_BS.numel())
+        self._count(laid.ids_BS.numel(), sum(group.length for _, group in rows))
         asked = [(place, b, ask) for b, some in enumerate(laid.asked) for place, ask in some]
         states_ND = states_BSD.flatten(0, 1)
         return read_off(self._network.head, states_ND, asked, len(rows), self._head_rows)
@@ -417,7 +419,7 @@ class Seq2SeqModel(LanguageModel):
         for _ in range(times):
             hidden_BGD, _ = self._encode_rows([given])
             states_BSD = self._network.decode(torch.tensor([ids], device=self.device), hidden_BGD, None, None)
-            self._count(len(ids))
+            self._count(len(ids), len(ids))
             first = len(self._frame.start) - 1
             found = target_log_probs(self._network.head, states_BSD[0, first:], range(len(said)), said, self._head_rows)
         return found
@@ -425,15 +427,17 @@ class Seq2SeqModel(LanguageModel):
     def _encode_rows(self, rows: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
         ids_BG, mask_BG = padded(rows, self._fill, self.device)
         hidden_BGD = self._network.encode(ids_BG, mask_BG)
-        self._count(ids_BG.numel())
+        self._count(ids_BG.numel(), sum(map(len, rows)))
         return hidden_BGD, mask_BG
 
     @property
     def _head_rows(self) -> int:
         return self._budget.head_rows(self._network.vocabulary)
 
-    def _count(self, tokens: int) -> None:
+    def _count(self, tokens: int, real: int) -> None:
+        """A batch of so many places, of which so many are no padding, has been computed."""
         self._work.computed += tokens
+        self._work.padding += tokens - real
         self._work.batches += 1
         self._budget.note(tokens)
 

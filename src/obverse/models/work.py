@@ -57,6 +57,8 @@ class Work:
         estimated: bytes that a batch of the largest size allowed should take, by the network's widths.
         peak: bytes in use at most since `LanguageModel.limit` was last called, over those in use then; None where that
             cannot be measured.
+        padding: of the computed ones, those that are padding.
+        unshared: queries that were read whole, because this class of network cannot go on from a shared beginning.
     """
 
     queries: int = 0
@@ -68,6 +70,8 @@ class Work:
     stored: int = 0
     estimated: int | None = None
     peak: int | None = None
+    padding: int = 0
+    unshared: int = 0
 
     @contextmanager
     def timed(self) -> Iterator[None]:

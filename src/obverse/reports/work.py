@@ -19,6 +19,8 @@ class Account(Protocol):
     stored: int
     estimated: int | None
     peak: int | None
+    padding: int
+    unshared: int
 
 
 def work_lines(work: Account) -> list[str]:
@@ -29,13 +31,20 @@ def work_lines(work: Account) -> list[str]:
     if work.asked == work.computed:
         told = "as many"
     else:
-        told = f"{fewer:.1f} times fewer" if fewer >= 1 else f"{100 / fewer - 100:.0f} % more, by padding"
+        told = f"{fewer:.1f} times fewer" if fewer >= 1 else f"{100 / fewer - 100:.0f} % more"
+    if work.padding:
+        told += f" ({100 * work.padding / work.computed:.1f} % of them padding)"
     lines = [
         f"Work: {_number(work.queries, 'query', 'queries')} of {counted(work.asked, 'token')} one by one; "
         f"{counted(work.computed, 'token')} computed in {_number(work.batches, 'batch', 'batches')}, {told}."
     ]
     if work.stored:
         lines.append(f"Shared beginnings: {counted(work.stored, 'token')}, each computed once.")
+    if work.unshared:
+        lines.append(
+            f"Read whole: {_number(work.unshared, 'query', 'queries')}, for this class of network cannot go on from a "
+            "beginning that texts share."
+        )
     share = work.planning / work.seconds if work.seconds else 0.0
     lines.append(f"Time: {duration(work.seconds)} in the model, {100 * share:.1f} % of it planning and tokenising.")
     memory = []

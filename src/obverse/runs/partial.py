@@ -79,7 +79,7 @@ class PartialScores:
             OutputError: an unfinished run is there; the file cannot be written; another process writes it.
         """
         path = Path(path)
-        if path.exists() and not overwrite:
+        if os.path.exists(path) and not overwrite:
             raise OutputError(
                 f"an unfinished run lies in {path}", mend="--resume goes on with it, --overwrite begins anew."
             )
@@ -191,9 +191,10 @@ class PartialScores:
             raise missing from None
         except FileExistsError:
             raise _busy(path) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a path that no file system can hold is a ValueError
+            words = getattr(error, "strerror", None) or error
             mend = "Name an output in a folder that you may write to."
-            raise OutputError(f"cannot be opened: {error.strerror}", where=str(path), mend=mend) from None
+            raise OutputError(f"cannot be opened: {words}", where=str(path), mend=mend) from None
         partial = cls(path, descriptor)
         with partial._closed_on_error():
             _lock(descriptor, path)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -372,9 +373,9 @@ def _holds_run(folder: Path) -> bool:
 
 def _is_folder(folder: Path) -> bool:
     """Whether it is there; a file of its name is refused."""
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise OutputError("is a file, not a folder", where=str(folder), mend=NAME_A_FOLDER)
-    return folder.is_dir()
+    return os.path.isdir(folder)
 
 
 def _refuse_headless(folder: Path) -> None:
@@ -388,7 +389,7 @@ def _refuse_headless(folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError("there is no run", where=str(folder), mend=f"Name a folder with a {MANIFEST}.")
     return Manifest.from_json(parse_json(_bytes(path), where=str(path)), where=str(path))
 
