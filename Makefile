@@ -14,7 +14,7 @@ help:
 	@echo "make demo     label the example texts with the bundled model: table, summary, picture"
 	@echo "make test     lint, types and all tests"
 	@echo "make check    lint and types only"
-	@echo "make bench    speed of scoring (an hour or two), of predict and of training, memory of training"
+	@echo "make bench    speed of scoring (an hour or two), of predict, of training and of bf16 and int8, memory of training"
 	@echo "make bundled  train the bundled model again (hours on two cores)"
 
 .venv/core: pyproject.toml constraints.txt
@@ -60,6 +60,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/scoring_speed/run.py --output docs/results
 	$(BIN)/python benchmarks/predict_speed.py --data $(DATA)
 	$(BIN)/python benchmarks/training_speed.py --data $(DATA)
+	$(BIN)/python benchmarks/number_types.py --data $(DATA)
 
 bundled: .venv/train
 	$(BIN)/obverse train bundled/similarity.toml --data $(DATA) --output runs/similarity --resume

@@ -14,7 +14,6 @@ import argparse
 import copy
 import json
 import os
-import signal
 import statistics
 import sys
 import time
@@ -125,9 +124,7 @@ def open_sets(data: Path, names: Sequence[str], rows: int) -> list[AskedSet]:
         DataError: the folder lacks one of them.
     """
     if not (data / "p3").is_dir():
-        raise DataError(
-            "there is no such folder", where=str(data / "p3"), mend="--data names the folder that holds p3/"
-        )
+        raise DataError("there is no such folder", where=str(data / "p3"), mend="--data names the one that holds p3/.")
     plan = tomllib.loads(PLAN.read_text(encoding="utf-8"))
     entries = {entry["name"]: entry for entry in plan["sets"]}
     out = []
@@ -211,50 +208,39 @@ def ask_sets(models: Mapping[str, LanguageModel], sets: Sequence[AskedSet], roun
                 labeller.score(asked.examples[:WARM_UP], options[:WARM_UP])
             makers = {t: partial(partial, each.score, asked.examples, options) for t, each in labellers.items()}
             rows, seconds = timed(makers, rounds)
-            found = Answers(
-                asked.name,
-                method,
-                asked.gold,
-                {t: np.stack([scorers[t].score(row.terms) for row in rows[t]]) for t in models},
-                {t: np.exp([scorers[t].log_probabilities(row.terms) for row in rows[t]]) for t in models},
-                seconds,
-            )
-            out.append(found)
-            print(brief(found), flush=True)
+            scores = {t: np.stack([scorers[t].score(row.terms) for row in rows[t]]) for t in models}
+            probabilities = {t: np.exp([scorers[t].log_probabilities(row.terms) for row in rows[t]]) for t in models}
+            out.append(Answers(asked.name, method, asked.gold, scores, probabilities, seconds))
+            print(brief(out[-1]), flush=True)
     return out
 
 
 def ask_networks(types: Sequence[str], size: str, instances: int, rounds: int, folder: Path) -> list[Answers]:
     """Networks with seeded weights on the cases of the benchmark of scoring."""
     out = []
-    for case in (case for case in CASES if case.name in NETWORK_CASES):
-        for family in FAMILIES[case.kind]:
-            tokenizer = load_tokenizer(family, size, folder)
-            network = build_network(family, size, "cpu")
-
-            def count(texts: list[str], tokenizer: Any = tokenizer) -> list[int]:
-                return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-
-            asked = requests(case, Words(count), instances)
-            queries = [Query(given, said) for some in asked for given, said in some]
-
-            def make(
-                number_type: str, network: Any = network, tokenizer: Any = tokenizer, queries: list[Query] = queries
-            ) -> Callable[[], Any]:
-                # A new one each time: beginnings that a causal model has read are kept between its calls.
-                model = language_model(copy.deepcopy(network), tokenizer)
-                model.set_number_type(number_type)
-                return partial(model.log_likelihoods, queries)
-
-            makers = {number_type: partial(make, number_type) for number_type in types}
-            for number_type in types:
-                make(number_type, queries=queries[: WARM_UP * len(asked[0])])()
-            likelihoods, seconds = timed(makers, rounds)
-            scores = {t: np.array([each.nats for each in likelihoods[t]]).reshape(instances, -1) for t in types}
-            found = Answers(f"{case.name}, {family} of size {size}", case.form, None, scores, None, seconds)
-            out.append(found)
-            print(brief(found), flush=True)
+    for case, family in ((c, f) for c in CASES if c.name in NETWORK_CASES for f in FAMILIES[c.kind]):
+        tokenizer = load_tokenizer(family, size, folder)
+        words = Words(partial(_counts, tokenizer))
+        queries = [[Query(*each) for each in instance] for instance in requests(case, words, instances)]
+        act = partial(_ready, build_network(family, size, "cpu"), tokenizer)
+        for number_type in types:
+            act(number_type, queries[:WARM_UP])()
+        found, seconds = timed({number_type: partial(act, number_type, queries) for number_type in types}, rounds)
+        scores = {t: np.array([each.nats for each in found[t]]).reshape(len(queries), -1) for t in types}
+        out.append(Answers(f"{case.name}, {family} of size {size}", case.form, None, scores, None, seconds))
+        print(brief(out[-1]), flush=True)
     return out
+
+
+def _counts(tokenizer: Any, texts: list[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+def _ready(network: Any, tokenizer: Any, number_type: str, queries: Sequence[Sequence[Query]]) -> Callable[[], Any]:
+    # A new model each time: beginnings that a causal one has read are kept between its calls.
+    model = language_model(copy.deepcopy(network), tokenizer)
+    model.set_number_type(number_type)
+    return partial(model.log_likelihoods, [query for instance in queries for query in instance])
 
 
 # What came of it
@@ -292,7 +278,6 @@ def compared(answers: Sequence[Answers], number_type: str) -> Found:
         ahead = np.concatenate([_lead(each[EXACT]) for each in probabilities])
         found |= {
             "probability_largest": float(max(np.abs(p[number_type] - p[EXACT]).max() for p in probabilities)),
-            "lead_median": float(np.median(ahead)),
             "lead_where_differ": float(ahead[differ].max()) if differ.any() else None,
         }
     if judged:
@@ -322,6 +307,7 @@ def report(content: Found) -> str:
     """The tables, and what they say."""
     of, settings, mini, networks = (content[key] for key in ("machine", "settings", "mini", "networks"))
     lowered = content["lowered"]
+    rounds = f"medians of {settings['rounds']} rounds" if settings["rounds"] > 1 else "one round"
     versions = ", ".join(f"{name} {of['versions'][name]}" for name in ("obverse", "torch", "transformers"))
     extras = "".join(f" --{key}" if value is True else f" --{key} {value}" for key, value in content["given"].items())
     lines = [
@@ -330,15 +316,16 @@ def report(content: Found) -> str:
         f"{of['processor']}, {of['cores']} cores ({', '.join(content['instructions']) or 'neither bf16 nor int8'}); "
         f"threads: {content['threads']}; load before the run {content['load_before']:.1f}. {versions}.",
         f"Command: `python benchmarks/number_types.py --data DATA{extras}`.",
-        f"Seconds are medians of {settings['rounds']} rounds, in each of which the number types take turns in another "
-        "order; in brackets the lowest and the highest ratio of a round.",
+        f"Times: {rounds}, in each of which the number types take turns in another order; in brackets the "
+        "lowest and the highest ratio of a round.",
+        "Intervals of 95 %: of shares Wilson's, of the accuracy's difference a bootstrap over rows, sets fixed.",
         "",
         *conclusions(content),
         "",
         f"## obverse-mini on {len(mini['sets'])} real sets, at most {settings['rows']} rows each",
         "",
-        "| method | weights | labels that differ | accuracy | minus fp32's, points (95 %) | score, median | score, largest "
-        "| probability, largest | texts/s | faster |",
+        "| method | weights | labels that differ | accuracy | minus fp32's, points | score, median | score, largest | "
+        "probability, largest | texts/s | faster |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for method, found in mini["methods"].items():
@@ -346,10 +333,9 @@ def report(content: Found) -> str:
         lines += [f"| {method} | {t} | not measured: {why} |{' |' * 7}" for t, why in content["lacking"].items()]
     lines += [
         "",
-        "Accuracies are means over the sets; the difference is paired, by a bootstrap over rows, the sets held fixed.",
-        "`score`: by how much an option's differs. Of `flipped` it is the instruction's log-likelihood in nats a token, "
-        "of",
-        "`blend` the weighted sum of that one, normalised over the options, and the similarity.",
+        "Accuracies are means over the sets. `score`: by how much an option's differs. Of `flipped` it is the",
+        "instruction's log-likelihood in nats a token, of `blend` that one, normalised over the options, and the",
+        "similarity, both weighted. `probability`: the same of an option's probability.",
         "",
         "| "
         + " | ".join(["set", "method", "options", "rows", "fp32 texts/s", *(f"{t}: differ, faster" for t in lowered)])
@@ -515,7 +501,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     given, own = asked(arguments)
     table, figures = (given.output / f"number_types.{ending}" for ending in ("md", "json"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         for path in (table, figures):
             refuse_unwritable(path)

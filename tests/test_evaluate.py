@@ -33,7 +33,7 @@ from obverse.models.base import Conventions, LanguageModel, Window
 from obverse.models.counting import CountingModel
 from obverse.models.generation import Generated
 from obverse.queries import Likelihood
-from obverse.recipes.evaluate import EvaluateSettings, evaluate_suite, read_asked
+from obverse.recipes.evaluate import EvaluateSettings, EvaluationWatcher, evaluate_suite, read_asked
 from obverse.recipes.predict import Stopped
 from obverse.runs.store import read_run
 
@@ -266,6 +266,82 @@ def test_records_do_not_depend_on_the_block_size(films):
         assert evaluated(output=f"runs/{size}", batch_size=size, **how)[1] == whole
 
 
+class Steps(EvaluationWatcher):
+    """Notes what it is told, with the records that are on the disk by then."""
+
+    def __init__(self, folder="runs/a"):
+        self.lines, self.told = Path(folder) / "records.jsonl", []
+
+    def advance(self, cell, rows, *, cells):
+        written = len(self.lines.read_text().splitlines()) - 1  # the first line says what the file is
+        self.told.append((rows, cells, written))
+
+
+def watched(model=None, **settings):
+    settings = {
+        "suite": "films.toml",
+        "output": Path("runs/a"),
+        "methods": ("direct",),
+        "keep_scores": False,
+    } | settings
+    watcher = Steps(settings["output"])
+    evaluate_suite(EvaluateSettings(**settings), model=model or Counted(), watcher=watcher)
+    return watcher.told
+
+
+def test_the_first_rows_are_kept_and_told_early(films):
+    many(600)
+    told = watched()
+    assert sum(rows for rows, _, _ in told) == 600
+    assert [cells for _, cells, _ in told] == [0] * (len(told) - 1) + [1]
+    # Records on the disk whenever something is told: each block is twice as large as the one before.
+    assert sorted({written for _, _, written in told}) == [0, 4, 12, 28, 60, 124, 252, 508, 600]
+    # Nothing is told as through before its block is asked, and the last row of a block only once it is written.
+    so_far = 0
+    for rows, _, written in told:
+        so_far += rows
+        assert (
+            written
+            <= so_far
+            <= max(written, 4 if not written else min(2 * written + 4, written + 256)) - (written < so_far)
+        )
+    # The same blocks for ever: those of another run, and those of the one that goes on.
+    assert [step[2] for step in told] == [step[2] for step in watched(output=Path("runs/b"))]
+
+
+def test_a_small_batch_size_is_the_size_from_the_first_block_on(films):
+    many(10)
+    assert {3, 6, 9, 10} <= {written for _, _, written in watched(batch_size=3)}
+    model = Counted(stop_after=1)
+    with pytest.raises(Stopped, match="3 records safe"):
+        watched(model, output=Path("runs/b"), batch_size=3)
+    many(30)
+    model = Counted(stop_after=2)
+    with pytest.raises(Stopped, match="12 records safe"):
+        watched(model, output=Path("runs/c"), batch_size=8)
+
+
+def test_rows_are_told_while_the_model_answers(films):
+    many(300)
+
+    class Slow(Counted):
+        def log_likelihoods(self, queries, *, progress=None, pieces=False):
+            found = super().log_likelihoods(queries, pieces=pieces)
+            for _ in queries:
+                progress(1)
+            return found
+
+    told = watched(Slow(), methods=("direct", "flipped"))
+    assert sum(rows for rows, _, _ in told) == 300
+    assert max(rows for rows, _, _ in told) == 1
+
+
+def test_free_answers_are_told_while_the_model_answers(films):
+    told = watched(Saying(), suite="list-functions", tasks=("list-functions/above-fifty",), methods=(), limit=40)
+    assert sum(rows for rows, _, _ in told) == 40
+    assert sorted({written for _, _, written in told}) == [4, 12, 28, 40]
+
+
 def test_a_limit_draws_rows_by_the_seed(films):
     Path("films.csv").write_text("text,gold\n" + "".join(f"film {i},{'bad' if i % 3 else 'good'}\n" for i in range(60)))
 
@@ -303,6 +379,45 @@ def test_a_suite_file(films):
     ]
     # Both are called good: F1 of good is 2/3, of bad 0.
     assert report.results.tasks[0].figures["macro_f1"].mean.value == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("metrics", "counts"), [
+    (["exact_match"], None), (["rouge_l", "exact_match"], None), (["exact_match", "macro_f1"], "macro_f1"),
+    (["exact_match", "accuracy"], "accuracy"), (["accuracy", "macro_f1"], "accuracy"),
+])  # fmt: skip
+def test_metrics_of_generated_answers_are_refused_for_options(films, metrics, counts):
+    Path("mine.toml").write_text(f'kind = "evaluation"\nmetrics = {json.dumps(metrics)}\ntasks = ["films.toml"]\n')
+    if counts is not None:
+        report, _ = evaluated("mine.toml", methods=("direct",))
+        assert report.manifest.settings["tasks"]["films.toml"]["metric"] == counts
+        return
+    model = Counted()
+    with pytest.raises(DataError) as refused:
+        evaluated("mine.toml", model=model, methods=("direct",))
+    assert refused.value.where == "suite mine"
+    assert refused.value.what.startswith("films.toml offers options to choose between")
+    assert f"reports only {' and '.join(metrics)}, of answers that are generated" in refused.value.what
+    assert "accuracy and macro_f1" in refused.value.mend
+    assert f'metric = "{metrics[0]}" at the task' in refused.value.mend
+    assert not model.queries
+    # What the message advises is possible.
+    Path("mine.toml").write_text(
+        f'kind = "evaluation"\nmetrics = {json.dumps(metrics)}\n'
+        f'tasks = [{{ name = "films.toml", metric = "{metrics[0]}" }}]\n'
+    )
+    report, records = evaluated("mine.toml", model=Saying(otherwise="good"))
+    assert [record.prediction for record in records] == ["good", "good"]
+    assert report.results.tasks[0].figures["exact_match"].mean.value == 0.5
+
+
+def test_prompts_of_exemplars_have_no_metric_of_generated_answers(films):
+    data = plain_folder(films / "data")
+    for line in ('metrics = ["exact_match"]\ntasks = ["subj"]', 'tasks = [{ name = "subj", metric = "rouge_l" }]'):
+        Path("mine.toml").write_text(f'kind = "evaluation"\nsettings = ["symbols"]\n{line}\n')
+        with pytest.raises(DataError, match="accuracy") as refused:
+            evaluated("mine.toml", data=data)
+        assert "subj" in refused.value.what
+        assert "generated" not in refused.value.mend
 
 
 def test_what_a_model_was_trained_on_decides_how_it_is_asked(films, capsys):
@@ -805,12 +920,15 @@ def test_an_output_that_is_there_is_refused(obverse):
     assert code == 2
     assert "run: holds a run already\n--resume goes on with it" in err
     for name, said in (
-        ("y" * 300, "cannot be read: File name too long"),
-        ("films.csv/a", "cannot be made: Not a directory"),
+        ("y" * 300, "--output: names a path that is too long (300 characters)\nName a shorter one.\n"),
+        (
+            "films.csv/a",
+            "cannot be made: Not a directory\nName a folder for the run that you may read and write.\n",
+        ),
     ):
         code, _, err = obverse("evaluate", "films.toml", "--model", "counting", "--output", name, "--no-store")
         assert code == 2
-        assert err.endswith(f"{said}\nName a folder for the run that you may read and write.\n")
+        assert err.endswith(said)
     code, _, err = obverse("evaluate", "films.toml", "--model", "counting", "--output", "films.csv")
     assert code == 2
     assert "films.csv: is a file, not a folder" in err

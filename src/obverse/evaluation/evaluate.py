@@ -3,8 +3,9 @@
 The plan's instances are cut into blocks, over the borders of cells, and a block is asked whole or not at all. The first
 blocks are small, so that something is kept early, and each is twice as large as the one before, up to the batch size.
 Their sizes follow from the plan alone and never from the clock: what a batch holds does not depend on how often the run
-was stopped, nor on the machine's other work, and so neither does the last bit of any score. Raw scores of one term (a direction under a length rule) are shared by methods and calibrations, and kept in the
-score store, if there is one, before any record is written.
+was stopped, nor on the machine's other work, and so neither does the last bit of any score. Raw scores of one term (a
+direction under a length rule) are shared by methods and calibrations, and kept in the score store, if there is one,
+before any record is written.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from obverse.tasks.templates import InstructionTemplate, Mask, Rendering
 BATCH_SIZE = 256
 """The most instances in a block."""
 FIRST_BLOCK = 4
-"""Instances in the first block, where a batch is not smaller still."""
+"""Instances in the first block, where the batch size is not smaller still."""
 FORMAT = 1
 """Goes up whenever the same prompt is asked in other words: scores that are kept then count as not there."""
 _SHORTENED_AT_MOST = 40  # times, for one prompt
@@ -84,8 +85,8 @@ class Asked:
 
 
 Advance = Callable[[EvaluationCell, int], None]
-"""Told that so many more instances of a cell are answered. The last ones of a block are told when its records are on the
-disk, the others as the model answers."""
+"""Told that so many more instances of a cell are answered: within a block as the model answers, and the last of it when
+the block's records are on the disk."""
 
 
 def evaluate(

@@ -133,7 +133,7 @@ def convert(source: str, target: str | Path) -> Path:
 
 def _locate(name: str, *, allow_pickle: bool) -> Path:
     """The folder with the model's files, checked for what is missing."""
-    folder = Path(os.path.expanduser(name))
+    folder = Path(name if "\0" in name else os.path.expanduser(name))
     if os.path.isdir(folder):
         _check_folder(folder, allow_pickle=allow_pickle)
         return folder
