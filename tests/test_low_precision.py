@@ -57,6 +57,7 @@ def test_a_layer_gives_nearly_the_same(kind, number_type, error):
     assert found.dtype == torch.float32
     assert found.shape == exact.shape
     assert 0 < (found - exact).abs().max() < error * exact.abs().max()
+    assert layer(given.bfloat16()).dtype == torch.float32
     # No position knows of another.
     assert torch.equal(layer(given[1:2, 3]), found[1:2, 3]) or number_type == "bf16"
 

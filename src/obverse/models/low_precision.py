@@ -65,7 +65,7 @@ def lower(model: nn.Module, number_type: str) -> None:
         weight_OI = (layer.weight if type(module) is nn.Linear else layer.weight.T).detach().float()
         # The same object from here on: whoever holds it, as a head or a tied layer, sees the change.
         layer.__class__ = kind
-        layer.adopt(weight_OI)
+        layer.adopt(weight_OI, layer.weight.dtype)
 
 
 class _Lowered(nn.Module):
@@ -73,19 +73,23 @@ class _Lowered(nn.Module):
 
     Attributes:
         weight: (O, I) in the number type.
+        outer: the number type of what comes out: the network's own, even where it has cast what it gives to that of the
+            weight, as T5 does.
     """
 
     weight: Tensor
     bias: Tensor | None
+    outer: torch.dtype
 
     def _with_bias(self, out: Tensor, like: Tensor) -> Tensor:
         if self.bias is not None:
             out = out.add_(self.bias)
-        return out.view(*like.shape[:-1], -1).to(like.dtype)
+        return out.view(*like.shape[:-1], -1).to(self.outer)
 
 
 class _Bf16(_Lowered):
-    def adopt(self, weight_OI: Tensor) -> None:
+    def adopt(self, weight_OI: Tensor, outer: torch.dtype) -> None:
+        self.outer = outer
         self.weight = nn.Parameter(weight_OI.to(torch.bfloat16), requires_grad=False)
 
     def forward(self, given: Tensor) -> Tensor:
@@ -100,7 +104,8 @@ class _Int8(_Lowered):
 
     scale_O: Tensor
 
-    def adopt(self, weight_OI: Tensor) -> None:
+    def adopt(self, weight_OI: Tensor, outer: torch.dtype) -> None:
+        self.outer = outer
         whole_OI, scale_O1 = _rounded(weight_OI)
         self.weight = nn.Parameter(whole_OI, requires_grad=False)
         self.register_buffer("scale_O", scale_O1[:, 0])
