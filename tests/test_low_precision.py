@@ -111,6 +111,15 @@ def test_a_processor_without_the_instructions(monkeypatch, number_type, question
         set_number_type(gpt2(), number_type, CPU)
 
 
+def test_there_is_no_way_back(able):
+    model = gpt2()
+    set_number_type(model, "bf16", CPU)
+    set_number_type(model, "bf16", CPU)
+    for other in ("int8", "fp32"):
+        with pytest.raises(ModelError, match=r"(?s)another number type already.*Load the model again"):
+            set_number_type(model, other, CPU)
+
+
 def test_other_refusals():
     with pytest.raises(ModelError, match=r"(?s)unknown number type 'int4'.*int8"):
         set_number_type(gpt2(), "int4", CPU)

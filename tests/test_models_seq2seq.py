@@ -182,6 +182,41 @@ def test_other_options_for_each_context_and_more_than_one_row_holds(name, monkey
         assert a == pytest.approx(b.token_nats, abs=1e-5)
 
 
+def test_rows_are_no_longer_than_the_table_of_positions():
+    lm = build(bart(), bart_tokenizer(), "own")
+    assert lm.model.config.max_position_embeddings == 64
+    letters = "goda"
+    said = [a + b + c + d for a in letters for b in letters for c in letters for d in letters]
+    queries = [Query("good", f" {text}") for text in said]
+    answers = [a.token_nats for a in lm.log_likelihoods(queries)]
+    lm.limit(naive=True)
+    for a, b in zip(answers, lm.log_likelihoods(queries), strict=True):
+        assert a == pytest.approx(b.token_nats, abs=1e-5)
+
+
+def _kin(kind, **rest):
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    widths = {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 64}
+    layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    ids = {"vocab_size": bart().config.vocab_size, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    config = AutoConfig.for_model(kind, **widths, **layers, **ids, forced_eos_token_id=None, **rest)
+    torch.manual_seed(0)
+    return AutoModelForSeq2SeqLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("kind", ["mbart", "pegasus", "marian", "blenderbot", "plbart"])
+def test_the_kin_of_bart_pack_too(kind, scaled):
+    lm = build(_kin(kind, scale_embedding=scaled), bart_tokenizer(), "t0")
+    assert lm._network.packs
+    queries = some_queries(6)
+    answers = [a.token_nats for a in lm.log_likelihoods(queries)]
+    lm.limit(naive=True)
+    for a, b in zip(answers, lm.log_likelihoods(queries), strict=True):
+        assert a == pytest.approx(b.token_nats, abs=1e-5)
+
+
 def test_a_decoder_that_makes_something_else_of_a_tree_is_not_packed(monkeypatch):
     def blind(decoder, rows, hidden, mask, mask_UHSS, **read):
         return decoder(

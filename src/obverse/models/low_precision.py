@@ -40,6 +40,9 @@ def set_number_type(model: nn.Module, number_type: str, device: torch.device) ->
             )
         model.to(torch.float32 if number_type == "fp32" else torch.bfloat16)
         return
+    wanted = {"bf16": _Bf16, "int8": _Int8}.get(number_type)
+    if any(isinstance(module, _Lowered) and type(module) is not wanted for module in model.modules()):
+        raise ModelError("the weights have another number type already", mend="Load the model again.")
     if number_type == "fp32":
         return
     fast = torch.cpu._is_avx512_bf16_supported() if number_type == "bf16" else torch.cpu._is_vnni_supported()

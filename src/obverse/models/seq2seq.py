@@ -362,7 +362,7 @@ class Seq2SeqModel(LanguageModel):
             for i, states_GD in zip(batch, contexts, strict=True):
                 with self._work.planning_timed():
                     texts = [said[text][0] for text in block[i].said]
-                    groups = packed(self._frame.start, texts, _ROW if self._network.packs else 1)
+                    groups = packed(self._frame.start, texts, self._row)
                     each = _Said(i, states_GD, [[0.0] * len(ids) for ids in texts], groups)
                 waiting.append(each)
                 load += each.load
@@ -429,6 +429,15 @@ class Seq2SeqModel(LanguageModel):
         hidden_BGD = self._network.encode(ids_BG, mask_BG)
         self._count(ids_BG.numel(), sum(map(len, rows)))
         return hidden_BGD, mask_BG
+
+    @property
+    def _row(self) -> int:
+        """Tokens of a decoder's row at most; a longer text has one for itself."""
+        if not self._network.packs:
+            return 1
+        # A class that counts the places of a row looks each of them up in its table.
+        table = positions(getattr(self.model.config, "decoder", None) or self.model.config)
+        return _ROW if table is None else min(_ROW, table)
 
     @property
     def _head_rows(self) -> int:
@@ -645,12 +654,18 @@ def _bart(model: Any) -> Network:
     def decode_tree(rows: DecoderRows, hidden_BGD: Tensor, mask_BG: Tensor | None) -> Tensor:
         # The decoder counts the places of a row and adds their positions. Those of the texts are others.
         places_S = torch.arange(rows.ids_BS.shape[1], device=rows.ids_BS.device)
-        table = decoder.embed_positions
-        wrong_1SD = table(rows.ids_BS[:1], position_ids=places_S)
-        own_USD = torch.stack([table(rows.ids_BS[:1], position_ids=line_S)[0] for line_S in rows.positions_US])
-        shift_BSD = (own_USD - wrong_1SD)[rows.shape_of_B]
+
+        def table(line_S: Tensor) -> Tensor:
+            # Learned tables add an axis to these numbers, computed ones do not.
+            found: Tensor = decoder.embed_positions(rows.ids_BS[:1], position_ids=line_S)
+            return found.reshape(len(line_S), -1)
+
+        own_USD = torch.stack([table(line_S) for line_S in rows.positions_US])
+        shift_BSD = (own_USD - table(places_S))[rows.shape_of_B]
+        # Two classes multiply what they are given instead of ids, as they do with what they look up.
+        scale = decoder.embed_scale if model.config.model_type in ("pegasus", "marian") else 1.0
         mask_U1SS = rows.mask_USS[:, None]
-        embedded_BSD = decoder.embed_tokens(rows.ids_BS) + shift_BSD
+        embedded_BSD = decoder.embed_tokens(rows.ids_BS) + shift_BSD / scale
         return _decoded(decoder, rows, hidden_BGD, mask_BG, mask_U1SS, inputs_embeds=embedded_BSD)
 
     return Network(
@@ -691,9 +706,6 @@ def _pair(model: Any) -> Network:
 
     def decode_tree(rows: DecoderRows, hidden_BGD: Tensor, mask_BG: Tensor | None) -> Tensor:
         positions_BS = rows.positions_US[rows.shape_of_B]
-        if decoder.config.model_type in ("roberta", "xlm-roberta"):
-            # Their table counts from behind the padding token's number.
-            positions_BS = positions_BS + decoder.config.pad_token_id + 1
         mask_U1SS = rows.mask_USS[:, None]
         return _decoded(
             decoder.base_model,
@@ -713,7 +725,8 @@ def _pair(model: Any) -> Network:
         True,
         decoder.config,
         decoder.config.vocab_size,
-        decode_tree,
+        # RoBERTa and its kin do not count a padding token that stands in a text.
+        decode_tree if decoder.config.model_type in ("bert", "gpt2") else None,
     )
 
 
