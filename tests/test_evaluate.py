@@ -499,6 +499,25 @@ def test_a_run_killed_at_ten_moments_equals_the_uninterrupted(films):
     assert records == whole
 
 
+def test_a_polite_kill_is_a_ctrl_c(films, obverse, monkeypatch):
+    many(40)
+    plain, calls = CountingModel.log_likelihoods, []
+
+    def killing(self, queries, **how):
+        calls.append(len(queries))
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, queries, **how)
+
+    monkeypatch.setattr(CountingModel, "log_likelihoods", killing)
+    asked = ("--model", "counting", "--method", "direct", "--batch-size", "4", "--no-store", "--output", "runs/a")
+    code, _, err = obverse("evaluate", "films.toml", *asked)
+    assert code == 2
+    assert "safe in runs/a\nThe same command with --resume goes on from there." in err
+    assert 0 < len(read_run("runs/a").records) < 40
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_second_evaluation_asks_nothing(films):
     many(10)
     first, again = Counted(), Counted()
@@ -628,11 +647,19 @@ def superni_folder(folder, instances=5):
     return folder
 
 
+def test_what_is_left_out_is_told_with_the_reason(films, obverse):
+    data = superni_folder(films / "data")
+    asked = ("--model", "counting", "--data", data, "--limit", "1", "--output", "runs/a")
+    code, _, err = obverse("evaluate", "superni-test", *asked)
+    assert code == 0
+    assert "Left out: superni/task2_gone: not in the data folder\n" in err
+
+
 def test_superni_under_both_settings(films):
     data = superni_folder(films / "data")
     model = Saying(otherwise="Very wet.\n\nInput: more")
     report, records = evaluated("superni-test", model=model, data=data, limit=2)
-    assert report.manifest.missing == {"superni/task2_gone": f"not in {data}"}
+    assert report.manifest.missing == {"superni/task2_gone": "not in the data folder"}
     assert report.manifest.settings["settings"] == ["zero-shot", "ICIL"]
     assert {record.setting for record in records} == {"zero-shot", "ICIL"}
     assert {len([p for p in model.prompts if p.count("Definition:") == n]) for n in (1, 9)} == {2}
@@ -898,7 +925,7 @@ def test_a_mistyped_task_or_split_of_a_suite_file(films):
         evaluated("mine.toml", data=data, tasks=("subj",))
     Path("mine.toml").write_text('kind = "evaluation"\ntasks = [{name = "subj", split = "tset"}, "films.toml"]\n')
     report, _ = evaluated("mine.toml", data=data, methods=("direct",))
-    assert report.manifest.missing == {"subj": f"its split tset is not in {data}"}
+    assert report.manifest.missing == {"subj": "its split tset is not in the data folder"}
 
 
 def test_a_single_setting_is_told_above_the_table(films):

@@ -262,7 +262,7 @@ def test_rows_with_options_of_their_own_have_no_confusion_table(tmp_path):
 def test_what_was_left_out_is_told(tmp_path):
     run = templates_run(tmp_path / "run", rows=20)
     told = words(pieces(run)["overview"])
-    assert "Missing: anli/r1 (the data folder has no p3/anli)." in told
+    assert "Missing, the data folder has no p3/anli: anli/r1." in told
     assert (
         "have no answer; where the right one is known they count as wrong." in told and "saw a shortened input" in told
     )
@@ -370,6 +370,21 @@ def test_without_data_ids_alone_are_shown_and_it_is_said(tmp_path):
     found = pieces(run)["differences"]
     assert table(found).heads == ("instance", "right answer", "direct", "flipped")
     assert "--data DIR shows their texts" in words(found)
+
+
+def test_options_of_their_own_are_told_by_number_unless_data_are_given(tmp_path):
+    records = [
+        answered(str(i), options=(f"secret a{i}", f"secret b{i}"), method=method, chosen=0 if method == "direct" else 1)
+        for method in ("direct", "flipped")
+        for i in range(2)
+    ]
+    run = write(tmp_path / "run", manifest(), records)
+    found = pieces(run)["differences"]
+    assert {text for row in cells(table(found)) for text in row[1:]} == {"option 1", "option 2"}
+    assert "options of their own by number" in words(found)
+    assert "secret" not in page_of(tmp_path, run)
+    found = pieces(run, texts=lambda *_: FoundTexts({}))["differences"]
+    assert "secret b1" in {text for row in cells(table(found)) for text in row}
 
 
 def test_texts_come_from_the_data_and_other_rows_are_told(tmp_path):

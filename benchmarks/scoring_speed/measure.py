@@ -85,9 +85,6 @@ def time_case(settings: Found) -> Found:
     model: Any = bench.fresh()
     queries = [Query(given, said) for given, said in parts["many"]]
     rows = model.encode_all(queries)
-    work = least_work(bench.network, rows)
-    device = bench.device
-    width, flop = (256, 2e7) if settings["small"] else (CUBE, 4e9 if device.type == "cpu" else 4e12)
     return {
         "case": case.name,
         "family": settings["family"],
@@ -106,21 +103,28 @@ def time_case(settings: Found) -> Found:
         },
         "spread": statistics.pstdev(whole[: len(asked[0])]),
         "account": account,
-        "work": {
-            "positions": work.positions,
-            "head": work.head,
-            "attention": work.attention,
-            "matrices": [(n, m, flop) for (n, m), flop in sorted(work.matrices.items())],
-        },
-        "rates": matrix_rates(list(work.matrices), device, rows=1024 if device.type == "cpu" else 8192, flop=flop),
-        "cube": {"width": width, "rate": cube_rate(device, width=width, flop=flop)},
+        **_possible(bench, rows, small=settings["small"]),
         "parameters": sum(p.numel() for p in bench.network.parameters()),
         "vocabulary": bench.network.get_output_embeddings().weight.shape[0],
         "threads": torch.get_num_threads(),
-        "device": device.type,
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "device": bench.device.type,
+        "gpu": torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else None,
         "number_type": str(bench.network.dtype).removeprefix("torch."),
     }  # fmt: skip
+
+
+def time_alone(settings: Found) -> Found:
+    """Seconds of one way, in a process that knows no other; of Obverse also the work and what the machine can do."""
+    bench = _Bench(settings)
+    asked = _flat(bench.requests(settings["instances"]))
+    way = bench.way(settings["way"], settings["batch"])
+    way.answer(asked[:2])  # libraries load their parts at first use
+    found: Found = {"seconds": bench.seconds(way, asked)}
+    if settings["way"] == TOGETHER:
+        model: Any = bench.fresh()
+        rows = model.encode_all([Query(given, said) for given, said in asked])
+        found |= _possible(bench, rows, small=settings["small"]) | {"account": _account(way)}
+    return found
 
 
 def memory_case(settings: Found) -> Found:
@@ -260,6 +264,22 @@ def _tuned(
         best[name] = min(done, key=lambda batch: done[batch]) if done else 1
         seconds[name] = {str(batch): taken for batch, taken in tried.items()}
     return best, seconds
+
+
+def _possible(bench: _Bench, rows: Sequence[Any], *, small: bool) -> Found:
+    """The least work of rows of token ids, and the rates of the matrix products that it consists of."""
+    work, device = least_work(bench.network, rows), bench.device
+    width, flop = (256, 2e7) if small else (CUBE, 4e9 if device.type == "cpu" else 4e12)
+    return {
+        "work": {
+            "positions": work.positions,
+            "head": work.head,
+            "attention": work.attention,
+            "matrices": [(n, m, flop) for (n, m), flop in sorted(work.matrices.items())],
+        },
+        "rates": matrix_rates(list(work.matrices), device, rows=1024 if device.type == "cpu" else 8192, flop=flop),
+        "cube": {"width": width, "rate": cube_rate(device, width=width, flop=flop)},
+    }
 
 
 def _account(way: Way) -> Found:

@@ -106,6 +106,7 @@ def table(content: Found) -> str:
     options = "".join(
         f" --{key} {' '.join(value) if isinstance(value, list) else value}"
         for key, value, usual in (
+            ("case", given["case"], None),
             ("size", given["size"], ["50m"]),
             ("rounds", given["rounds"], 1 if given["small"] else 3),
             ("device", given["device"], "cpu"),
@@ -131,7 +132,8 @@ def table(content: Found) -> str:
         some = [found for found in every if found["case"] == case.name]
         if some:
             lines += ["", f"## {_heading(case)}", "", *_one_case(case, some)]
-    lines += ["", "## Time as requests grow more", "", *_growth(content["growth"])]
+    if content["growth"]:
+        lines += ["", "## Time as requests grow more", "", *_growth(content["growth"])]
     lines += ["", "## Matrix rates", "", *_rates(every)]
     text = "\n".join(lines) + "\n"
     while "\n\n\n" in text:

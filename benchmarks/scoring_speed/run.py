@@ -6,7 +6,7 @@ Writes scoring_speed.md, scoring_speed.json and scoring_speed.png, all of them o
 Every way answers the same requests on the same network; where their log-likelihoods differ by more than is allowed, or
 the time of a slow way is not linear in its instances, nothing is written and the exit code is 1. It is 2 where the
 command or the output is not as it must be. What has been measured of a case is kept in the work folder, so a run that
-was ended goes on where it stood; `--case` measures some cases alone, and the files are written once all are there.
+was ended goes on where it stood. With `--case` the files tell of these cases alone.
 """
 
 from __future__ import annotations
@@ -70,8 +70,6 @@ def main(arguments: list[str] | None = None) -> int:
         for path in paths.values():
             refuse_unwritable(path)
         content = measured(given)
-        if content is None:
-            return 0
         text, image = table(content), picture(content)
         write_json(paths["json"], content)
         write_bytes(paths["png"], image)
@@ -104,8 +102,8 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
     return found
 
 
-def measured(given: argparse.Namespace) -> Found | None:
-    """All that is to be told, measured or kept from before; None where some of it is not there yet.
+def measured(given: argparse.Namespace) -> Found:
+    """All that is to be told, measured or kept from before.
 
     Raises:
         ChildFailed: a measurement failed or cannot be relied on.
@@ -114,8 +112,9 @@ def measured(given: argparse.Namespace) -> Found | None:
     common = {"device": given.device, "rounds": given.rounds, "folder": str(given.work.resolve()), "small": given.small}
     store = Store(given.work, common | {"versions": versions(), "source": source_digest()})
     cases, growing = units(given)
-    chosen = given.case or [unit.case for unit in cases + growing]
-    wanted = [unit for unit in cases + growing if unit.case in chosen and store.get(unit) is None]
+    if given.case:
+        cases, growing = ([unit for unit in some if unit.case in given.case] for some in (cases, growing))
+    wanted = [unit for unit in cases + growing if store.get(unit) is None]
     print(f"{len(wanted)} of {len(cases) + len(growing)} to measure", flush=True)
     if wanted:
         models = sorted({(unit.family, unit.size) for unit in wanted})
@@ -131,16 +130,17 @@ def measured(given: argparse.Namespace) -> Found | None:
             found = one_case(children, settings, unit)
         store.put(unit, found)
         print(f"{unit.name}: {time.perf_counter() - began:.0f} s{brief(found)}", flush=True)
-    kept = {unit: store.get(unit) for unit in cases + growing}
-    left = [unit.name for unit, found in kept.items() if found is None]
-    if left:
-        print(f"not measured yet, so no files are written: {', '.join(left)}")
-        return None
     return {
         "machine": machine(),
-        "given": {"device": given.device, "rounds": given.rounds, "small": given.small, "size": given.size},
-        "units": [kept[unit] for unit in cases],
-        "growth": [kept[unit] for unit in growing],
+        "given": {
+            "device": given.device,
+            "rounds": given.rounds,
+            "small": given.small,
+            "size": given.size,
+            "case": given.case,
+        },
+        "units": [store.get(unit) for unit in cases],
+        "growth": [store.get(unit) for unit in growing],
     }
 
 

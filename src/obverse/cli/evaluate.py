@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from obverse.cli.predict import terminable
+
 
 def evaluate_command(
     suite: Annotated[
@@ -92,34 +94,35 @@ def evaluate_command(
     from obverse.recipes.engine import EngineSettings
     from obverse.recipes.evaluate import EvaluateSettings, evaluate_suite
 
-    report = evaluate_suite(
-        EvaluateSettings(
-            suite=suite,
-            output=output,
-            model=model,
-            data=data,
-            methods=names_in("--method", method),
-            calibrations=names_in("--calibration", calibration),
-            tasks=names_in("--tasks", tasks),
-            templates=tuple(templates or ()),
-            limit=limit,
-            demos=demos,
-            length_rule=length_rule,
-            batch_size=batch_size,
-            resume=resume,
-            allow_trained=allow_trained,
-            seed=seed,
-            store=store,
-            keep_scores=not no_store,
-            cutting=cutting,
-            device=device,
-            eos=eos,
-            truncation=truncation,
-            allow_pickle=allow_pickle,
-            engine=EngineSettings(plan, memory_limit, explain_plan, number_type),
-        ),
-        watcher=EvaluationBar(),
-    )
+    with terminable():
+        report = evaluate_suite(
+            EvaluateSettings(
+                suite=suite,
+                output=output,
+                model=model,
+                data=data,
+                methods=names_in("--method", method),
+                calibrations=names_in("--calibration", calibration),
+                tasks=names_in("--tasks", tasks),
+                templates=tuple(templates or ()),
+                limit=limit,
+                demos=demos,
+                length_rule=length_rule,
+                batch_size=batch_size,
+                resume=resume,
+                allow_trained=allow_trained,
+                seed=seed,
+                store=store,
+                keep_scores=not no_store,
+                cutting=cutting,
+                device=device,
+                eos=eos,
+                truncation=truncation,
+                allow_pickle=allow_pickle,
+                engine=EngineSettings(plan, memory_limit, explain_plan, number_type),
+            ),
+            watcher=EvaluationBar(),
+        )
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False, indent=1))
         return

@@ -234,7 +234,7 @@ def chosen_tasks(suite: Suite, catalog: Catalog, wanted: Sequence[str] = ()) -> 
             mend=mend,
         )
     datasets = set(catalog.names("p3")) if any(task.split for task in missing) else set()
-    return there, {task.name: _why_missing(task, catalog, task.name in datasets) for task in missing}
+    return there, {task.name: _why_missing(task, task.name in datasets) for task in missing}
 
 
 def make_plan(
@@ -727,9 +727,9 @@ def _generation(metric: str) -> Generation | None:
     return Generation(("\n\n",) if metric == "rouge_l" else ("\n",))
 
 
-def _why_missing(task: SuiteTask, catalog: Catalog, has_others: bool) -> str:
+def _why_missing(task: SuiteTask, has_others: bool) -> str:
     split = f"its split {task.split} is " if task.split and has_others else ""
-    return f"{split}not in {_folder_name(catalog)}"
+    return f"{split}not in the data folder"
 
 
 def _split_named(task: SuiteTask) -> str:

@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from obverse.models.checkpoints import load_model
 from obverse.recipes.engine import EngineSettings
 from obverse.recipes.predict import Stopped
 from obverse.reports.evaluation import EvaluationReport
-from obverse.reports.listing import names_shortened
+from obverse.reports.listing import names_shortened, together
 from obverse.reports.results import summarize
 from obverse.reports.typography import counted
 from obverse.runs.records import Manifest
@@ -163,7 +163,7 @@ def evaluate_suite(
     )
     methods = _fitting(settings, plan, methods, model)
     notes += _untrained(model, methods)
-    for names, why in _together(plan.missing).items():
+    for why, names in together(plan.missing).items():
         watcher.note(f"Left out: {names_shortened(names, _MOST_NAMED)}: {why}")
     for note in notes:
         watcher.note(note)
@@ -382,14 +382,6 @@ def _told(asked: Asked) -> list[str]:
 
 def _normalise(task: str) -> Callable[[str], str] | None:
     return normalised if kind_of(task) in ("list-functions", "turing-concepts") else None
-
-
-def _together(missing: Mapping[str, str]) -> dict[str, list[str]]:
-    """Reason -> the tasks that are left out for it; the manifest names all of them."""
-    by_reason: dict[str, list[str]] = {}
-    for name, why in missing.items():
-        by_reason.setdefault(why, []).append(name)
-    return by_reason
 
 
 # The manifest

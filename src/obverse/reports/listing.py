@@ -73,6 +73,14 @@ def splits_and_rows(splits: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {rows:,}" for name, rows in splits.items())
 
 
+def together(missing: Mapping[str, str]) -> dict[str, list[str]]:
+    """Reason -> the names that are missing for it."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        by_reason.setdefault(why, []).append(name)
+    return by_reason
+
+
 def names_shortened(names: Sequence[str], most: int) -> str:
     """The first names, and how many more there are."""
     more = len(names) - most

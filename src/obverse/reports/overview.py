@@ -8,11 +8,14 @@ from dataclasses import replace
 
 from obverse.reports.blocks import Block, Piece, Table, TableCell, TableRow, Words
 from obverse.reports.columns import Column, ReportedRun, chance_of, setting_names
+from obverse.reports.listing import names_shortened, together
 from obverse.reports.pairs import Pairing, fit_words
 from obverse.reports.phrases import METRIC_NAMES, as_published, dropped_words, interval, percent, sentence_list
 from obverse.reports.results import Figure, TaskFigures
 from obverse.reports.run_settings import MEAN, METRICS, PublishedRow
 from obverse.reports.typography import counted, one_line
+
+_MOST_MISSING = 20
 
 
 def overview_piece(runs: Sequence[ReportedRun]) -> Piece:
@@ -82,15 +85,15 @@ def _facts(run: ReportedRun) -> dict[str, str]:
 
 
 def _remarks(run: ReportedRun) -> Iterable[str]:
-    for task, why in run.judged.run.manifest.missing.items():
-        yield f"Missing: {task} ({why})."
+    for why, names in together(run.judged.run.manifest.missing).items():
+        yield f"Missing, {why}: {names_shortened(names, _MOST_MISSING)}."
     cells = run.results.cells
     rows = sum(cell.rows for cell in cells)
     unanswered = rows - sum(cell.answered for cell in cells)
     dropped = run.results.dropped
     lost = dropped_words(dropped, run.judged.settings) if dropped else ""
     for count, what in (
-        (unanswered, "have no answer; where the right one is known they count as wrong"),
+        (unanswered, "have no answer, for reasons told below; those whose right answer is known count as wrong"),
         (sum(cell.shortened for cell in cells), "saw a shortened input"),
         (sum(cell.cut for cell in cells), "lost tokens to a hard limit"),
         (dropped.total(), f"lost {lost} to the model's window"),

@@ -253,7 +253,8 @@ def differences_piece(runs: Sequence[ReportedRun], pairings: Sequence[Pairing], 
     ]
     if texts is None:
         words.append(
-            "No data folder was given, so instances are told by their ids alone: --data DIR shows their texts."
+            "No data folder was given, so instances are told by their ids, and options of their own by number: "
+            "--data DIR shows their texts."
         )
     left = len(found) - len(blocks)
     if left:
@@ -299,9 +300,13 @@ def _instances_table(
         cells = [TableCell(shorten(one_line(each.place.row), 60), f"place {each.place.position + 1:,}")]
         if texts is not None:
             cells.append(TableCell(shorten(collapsed(texts.get(each.place.row, "")), _TEXT_CELLS)))
-        cells.append(TableCell(_gold(each)))
-        cells.append(_answer_cell([(first, i) for first, i, _, _ in each.answers], each.a))
-        cells.append(_answer_cell([(second, j) for _, _, second, j in each.answers], each.b))
+        with_texts = texts is not None
+        cells.append(TableCell(_gold(each, with_texts=with_texts)))
+        for side, value in (
+            ([(first, i) for first, i, _, _ in each.answers], each.a),
+            ([(second, j) for _, _, second, j in each.answers], each.b),
+        ):
+            cells.append(_answer_cell(side, value, with_texts=with_texts))
         rows.append(TableRow(tuple(cells)))
     name = ", ".join([group.task, *([group.setting] if group.setting else [])])
     better = sum(each.a > each.b for each in instances)
@@ -314,19 +319,32 @@ def _instances_table(
     return Table(heads, tuple(rows), caption=caption, wraps=True)
 
 
-def _gold(each: _Instance) -> str:
+def _gold(each: _Instance, *, with_texts: bool) -> str:
     first, i, _, _ = each.answers[0]
     names = dict.fromkeys(
-        one_line(name)
+        _named(cell, k, int(cell.gold[k]), with_texts=with_texts)
         for cell, k, _, _ in each.answers
-        if cell.gold[k] != NO_GOLD and (name := cell.option(k, int(cell.gold[k]))) is not None
+        if cell.gold[k] != NO_GOLD
     )
-    names = names or dict.fromkeys(map(one_line, first.references_of(i)))
+    if not names and with_texts:
+        names = dict.fromkeys(map(one_line, first.references_of(i)))
     return shorten(" / ".join(list(names)[:3]), _ANSWER_CELLS)
 
 
-def _answer_cell(answers: Sequence[tuple[Outcomes, int]], value: float) -> TableCell:
-    names = [one_line(name) for cell, i in answers if (name := cell.answer(i)) is not None]
+def _named(cell: Outcomes, row: int, index: int, *, with_texts: bool) -> str:
+    """An option in words, or by its number where a row's own options are texts of the data set."""
+    name = cell.option(row, index)
+    return one_line(name or "") if with_texts or cell.labels is not None else f"option {index + 1}"
+
+
+def _answer_cell(answers: Sequence[tuple[Outcomes, int]], value: float, *, with_texts: bool) -> TableCell:
+    names = []
+    for cell, i in answers:
+        chosen = int(cell.chosen[i])
+        if chosen >= 0:
+            names.append(_named(cell, i, chosen, with_texts=with_texts))
+        elif (said := cell.answer(i)) is not None:
+            names.append(one_line(said))
     mark = "best" if value == 1 else "dim" if value == 0 else ""
     if len(answers) == 1:
         verdict = "right" if value == 1 else "wrong" if value == 0 else f"worth {value:.2f}"
