@@ -43,6 +43,7 @@ from which the others gain as well. Same networks, requests and batch sizes as t
 `of the matrix rate`: the time that the least work (each different token once) would take in matrix products of the
 network's own shapes and sizes, attention left out; behind it all of the work at the rate of a product of two squares of
 2,048, by Obverse's time.
+Rates are measured once, after the answers; more than 100 % says that the machine was slower then.
 
 | case | model | Obverse | {ways} | target | of the matrix rate | planning |
 |---|---|---:|{lines}---|---:|---:|
@@ -148,9 +149,13 @@ def table(found: list[Found], rounds: int, cases: list[str]) -> str:
                 "" if taken is None else f"{statistics.median(taken):.3f}; {statistics.median(taken) / own:.1f} x"
             )
         target = "" if case.target is None else f"{case.target:g} x {case.against}"
-        lines.append(
-            f"| {case.title} | {unit['family']}, {unit['size']} | {own:.3f} | {' | '.join(cells)} | {target} |"
-        )
+        shapes, squares = matrix_share(unit)
+        cells += [
+            target if len(unit["seconds"]) > 1 else "",
+            f"{100 * shapes:.0f} %; {100 * squares:.0f} %",
+            f"{100 * unit['account']['planning']:.1f} %",
+        ]
+        lines.append(f"| {case.title} | {unit['family']}, {unit['size']} | {own:.3f} | {' | '.join(cells)} |")
     head = _HEAD.format(rounds=rounds, cases=" ".join(cases), ways=" | ".join(ways), lines="---:|" * len(ways))
     return head + "\n".join(lines) + "\n"
 
