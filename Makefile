@@ -58,6 +58,7 @@ test: check
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/scoring_speed/run.py --output docs/results
+	$(BIN)/python benchmarks/scoring_speed/alone.py --output docs/results --case flipped plain
 	$(BIN)/python benchmarks/predict_speed.py --data $(DATA)
 	$(BIN)/python benchmarks/training_speed.py --data $(DATA)
 	$(BIN)/python benchmarks/number_types.py --data $(DATA)
