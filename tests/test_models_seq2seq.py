@@ -150,7 +150,7 @@ def test_tied_and_untied_t5_scale_differently():
 def test_what_is_said_about_a_context_is_one_row_of_the_decoder(name, monkeypatch):
     make, make_tokenizer, _ = MODELS[name]
     lm = build(make(), make_tokenizer(), "t0")
-    assert lm._network.packs
+    assert lm.packs
     rows = []
     plain = lm._network.decode_tree
 
@@ -209,7 +209,7 @@ def _kin(kind, **rest):
 @pytest.mark.parametrize("kind", ["mbart", "pegasus", "marian", "blenderbot", "plbart"])
 def test_the_kin_of_bart_pack_too(kind, scaled):
     lm = build(_kin(kind, scale_embedding=scaled), bart_tokenizer(), "t0")
-    assert lm._network.packs
+    assert lm.packs
     queries = some_queries(6)
     answers = [a.token_nats for a in lm.log_likelihoods(queries)]
     lm.limit(naive=True)
@@ -225,7 +225,7 @@ def test_a_decoder_that_makes_something_else_of_a_tree_is_not_packed(monkeypatch
 
     monkeypatch.setattr("obverse.models.seq2seq._decoded", blind)
     lm = build(t5(), t5_tokenizer(), "t0")
-    assert not lm._network.packs
+    assert not lm.packs
     monkeypatch.undo()
     queries = some_queries(4)
     answers = lm.log_likelihoods(queries)
@@ -275,6 +275,7 @@ def test_small_blocks_change_nothing(monkeypatch):
 def test_each_context_is_encoded_once(monkeypatch):
     lm = build(t5(), t5_tokenizer(), "t0")
     read = []
+    assert lm.packs  # which reads something by itself
     network = lm._network
     plain = network.encode
 

@@ -784,7 +784,7 @@ def test_a_task_file_with_one_table_is_not_held_out_from_itself():
         ),
         ('extends = "nope.toml"', "nope.toml: cannot be read: No such file or directory"),
         ('extends = "mine.toml"', "mine.toml: `extends` leads back to mine.toml\nTake it out."),
-        ('extends = "a\\u0000b.toml"', "a\x00b.toml: is not TOML: embedded null byte"),
+        ('extends = "a\\u0000b.toml"', "a\x00b.toml: cannot be read: embedded null byte"),
     ],
 )
 def test_files_that_are_none(content, message, folder):

@@ -264,7 +264,8 @@ def test_what_was_left_out_is_told(tmp_path):
     told = words(pieces(run)["overview"])
     assert "Missing, the data folder has no p3/anli: anli/r1." in told
     assert (
-        "have no answer; where the right one is known they count as wrong." in told and "saw a shortened input" in told
+        "have no answer, for reasons told below; those whose right answer is known count as wrong." in told
+        and "saw a shortened input" in told
     )
     assert "No answer, 9 times: the template does not fit the row" in told
     assert "Demonstrations were not asked for." in told and "super_glue/cb: 56 rows only." in told

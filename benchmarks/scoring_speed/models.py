@@ -178,7 +178,8 @@ def language_model(network: Any, tokenizer: Any) -> LanguageModel:
         model = Seq2SeqModel(network, tokenizer, name=name, conventions=Conventions(eos="lm-eval", slots="sentinels"))
     else:
         model = CausalModel(network, tokenizer, name=name, conventions=Conventions())
-    _ = model.network  # what the network can do is tried out here, once, and not in the first call
+    # What the network can do is tried out here, once, and not in the first call.
+    _ = model.packs if isinstance(model, Seq2SeqModel) else model.network
     return model
 
 

@@ -106,7 +106,7 @@ def table(content: Found) -> str:
     options = "".join(
         f" --{key} {' '.join(value) if isinstance(value, list) else value}"
         for key, value, usual in (
-            ("case", given["case"], None),
+            ("case", given.get("case"), None),
             ("size", given["size"], ["50m"]),
             ("rounds", given["rounds"], 1 if given["small"] else 3),
             ("device", given["device"], "cpu"),

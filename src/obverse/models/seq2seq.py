@@ -12,7 +12,7 @@ V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import fsum
 from typing import Any
@@ -140,7 +140,7 @@ class Seq2SeqModel(LanguageModel):
 
     def set_number_type(self, number_type: str) -> None:
         # What the network can do is found out in exact numbers, before.
-        _ = self._network
+        _ = self.packs
         set_number_type(self.model, number_type, self.device)
         vars(self).pop("_digest", None)
 
@@ -228,9 +228,13 @@ class Seq2SeqModel(LanguageModel):
 
     @cached_property
     def _network(self) -> Network:
-        network = _network(self.model)
+        return _network(self.model)
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether the decoder reads all that is said about a context as one tree; tried out when it is first asked."""
         with evaluating(self.model), torch.inference_mode():
-            return network if _packs(network, self.device) else replace(network, decode_tree=None)
+            return _packs(self._network, self.device)
 
     def encode_all(self, queries: Sequence[Query], *, tokens: Tokens | None = None) -> list[Sides]:
         """Token ids of queries as `encode` gives them, however long they are.
@@ -353,7 +357,7 @@ class Seq2SeqModel(LanguageModel):
                 asked = zip(group.said, group.places, strict=True)
                 settle(i, [self._alone(given[i][0], said[text][0], len(places)) for text, places in asked])
             return
-        if not self._network.packs:
+        if not self.packs:
             self._work.unshared += sum(len(places) for group in block for places in group.places if len(group.said) > 1)
         waiting: list[_Said] = []
         load = 0
@@ -433,7 +437,7 @@ class Seq2SeqModel(LanguageModel):
     @property
     def _row(self) -> int:
         """Tokens of a decoder's row at most; a longer text has one for itself."""
-        if not self._network.packs:
+        if not self.packs:
             return 1
         # A class that counts the places of a row looks each of them up in its table.
         table = positions(getattr(self.model.config, "decoder", None) or self.model.config)
@@ -569,11 +573,6 @@ class Network:
     decoder_config: Any
     vocabulary: int
     decode_tree: Callable[[DecoderRows, Tensor, Tensor | None], Tensor] | None = None
-
-    @property
-    def packs(self) -> bool:
-        """Whether the decoder reads said texts as trees."""
-        return self.decode_tree is not None
 
 
 Linear = tuple[Tensor, Tensor, Tensor | None, float]
