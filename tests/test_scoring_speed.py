@@ -19,7 +19,7 @@ from obverse.errors import ObverseError
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from scoring_speed import cases, models, report, run, work  # noqa: E402
+from scoring_speed import alone, cases, models, report, run, work  # noqa: E402
 
 CASES = {case.name: case for case in cases.CASES}
 HARNESS = importlib.util.find_spec("lm_eval") is not None
@@ -320,3 +320,24 @@ def test_the_small_run_from_end_to_end(tmp_path: Path, folder: Path, tokenizers:
     text = (tmp_path / "scoring_speed.md").read_text(encoding="utf-8")
     assert ("lm-eval is missing" in text) is not HARNESS
     assert (tmp_path / "scoring_speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ways_alone_by_hand() -> None:
+    unit = {
+        "case": "flipped", "family": "t5", "size": "50m", "few": 2, "many": 4,
+        "seconds": {cases.PADDED: [0.5, 0.7], cases.TOGETHER: [0.2, 0.2]},
+        # 1.2 GFLOP in 0.8 s are 1.5 GFLOP/s; the matrices run at 2 and the square at 3.
+        "work": {"attention": 2e8, "matrices": [(8, 8, 1e9)]}, "rates": [(8, 8, 2e9)], "cube": {"rate": 3e9},
+        "account": {"planning": 0.012},
+    }  # fmt: skip
+    text = alone.table([unit], 2, ["flipped"])
+    assert "| t5, 50m | 0.200 | 0.600; 3.0 x | 2.7 x padded | 75 %; 50 % | 1.2 % |" in text
+
+
+def test_ways_alone_need_the_benchmark_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["alone.py", "--output", str(tmp_path), "--work", str(tmp_path / "work")])
+    assert alone.main() == 2
+    assert "Run benchmarks/scoring_speed/run.py first." in capsys.readouterr().err
+    (tmp_path / "scoring_speed.json").write_text("[1]", encoding="utf-8")
+    assert alone.main() == 2
+    assert "is not what run.py writes" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from obverse.errors import ObverseError
 from obverse.recipes.output_files import refuse_unwritable, write_json, write_text
 from scoring_speed.cases import CASES, HARNESS, PADDED, SORTED, TOGETHER
 from scoring_speed.children import ChildFailed, Children
+from scoring_speed.report import share
 
 Found = dict[str, Any]
 
@@ -40,10 +41,8 @@ from which the others gain as well. Same networks, requests and batch sizes as t
 
 `python benchmarks/scoring_speed/alone.py --output docs/results --case {cases}`
 
-`of the matrix rate`: the time that the least work (each different token once) would take in matrix products of the
-network's own shapes and sizes, attention left out; behind it all of the work at the rate of a product of two squares of
-2,048, by Obverse's time.
-Rates are measured once, after the answers; more than 100 % says that the machine was slower then.
+`of the matrix rate`: as in the whole benchmark, at the model's own shapes; behind it, of squares of 2,048. Rates are
+measured once, after the answers; more than 100 % says that the machine was slower then.
 
 | case | model | Obverse | {ways} | target | of the matrix rate | planning |
 |---|---|---:|{lines}---|---:|---:|
@@ -115,19 +114,6 @@ def timed(unit: Found, children: Children, rounds: int, work: Path) -> Found:
     return unit | own | {"seconds": seconds}
 
 
-def matrix_share(unit: Found) -> tuple[float, float]:
-    """What part of Obverse's time the least work would take at the rates of its own shapes, and of the large square.
-
-    Attention counts in the second alone: its products have no shape whose rate was measured.
-    """
-    rates = {(n, m): rate for n, m, rate in unit["rates"]}
-    matrices = unit["work"]["matrices"]
-    own = statistics.median(unit["seconds"][TOGETHER]) * unit["many"]
-    ideal = sum(flop / rates[n, m] for n, m, flop in matrices)
-    whole = sum(flop for _, _, flop in matrices) + unit["work"]["attention"]
-    return ideal / own, whole / unit["cube"]["rate"] / own
-
-
 def ratios_in_words(seconds: dict[str, list[float]]) -> str:
     own = statistics.median(seconds[TOGETHER])
     if len(seconds) == 1:
@@ -149,7 +135,7 @@ def table(found: list[Found], rounds: int, cases: list[str]) -> str:
                 "" if taken is None else f"{statistics.median(taken):.3f}; {statistics.median(taken) / own:.1f} x"
             )
         target = "" if case.target is None else f"{case.target:g} x {case.against}"
-        shapes, squares = matrix_share(unit)
+        shapes, squares = share(unit, own * unit["many"])
         cells += [
             target if len(unit["seconds"]) > 1 else "",
             f"{100 * shapes:.0f} %; {100 * squares:.0f} %",

@@ -84,13 +84,19 @@ def verdict(case: Case, found: Found) -> str:
     return f"{aim}: met" if got >= case.target else f"**{aim}: MISSED**"
 
 
-def share(found: Found) -> tuple[float, float]:
-    """Parts of the matrix rate that are reached: of the rate at the model's own shapes, and at large squares."""
+def share(found: Found, seconds: float | None = None) -> tuple[float, float]:
+    """Parts of the matrix rate that are reached: of the rate at the model's own shapes, and at large squares.
+
+    Args:
+        seconds: that Obverse took for the many; None for the median of the rounds.
+    """
+    if seconds is None:
+        seconds = statistics.median(found["seconds"][TOGETHER]["many"])
     rates = {(n, m): rate for n, m, rate in found["rates"]}
     matrices = found["work"]["matrices"]
     products = sum(flop for _, _, flop in matrices)
     own = products / sum(flop / rates[n, m] for n, m, flop in matrices)
-    reached = (products + found["work"]["attention"]) / statistics.median(found["seconds"][TOGETHER]["many"])
+    reached = (products + found["work"]["attention"]) / seconds
     return reached / own, reached / found["cube"]["rate"]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from obverse.models import tree_attention
+from obverse.models.forward import same_numbers
 from obverse.models.prefix_tree import Group, Run, Stored
 from obverse.models.tree_attention import Layout, lay_out
 
@@ -56,7 +57,7 @@ class Network:
             return
         if _repeatable(cache):
             rest_BSD = self._body(input_ids=probe_BS[:, 2:], past_key_values=cache, use_cache=True).last_hidden_state
-            self.shares = self._same(rest_BSD, states_BSD[:, 2:])
+            self.shares = same_numbers(rest_BSD, states_BSD[:, 2:])
         self.packs = self._finds_packing()
 
     @property
@@ -144,13 +145,9 @@ class Network:
         texts = {stem + trunk + left: [0, 1, 2, 3], stem + trunk + right: [0, 1, 4], apart: [5, 6, 7]}
         for text, places in texts.items():
             alone_BSD = self._body(input_ids=torch.tensor([text], device=self._device), use_cache=False)[0]
-            if not self._same(states_TD[places], alone_BSD[0, -len(places) :]):
+            if not same_numbers(states_TD[places], alone_BSD[0, -len(places) :]):
                 return False
         return True
-
-    def _same(self, a: Tensor, b: Tensor) -> bool:
-        tolerance = 1e-3 if a.dtype == torch.float32 else 1e-1
-        return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 def _repeatable(cache: Any) -> bool:

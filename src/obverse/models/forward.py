@@ -109,6 +109,12 @@ def likeliest(
     ]
 
 
+def same_numbers(a: Tensor, b: Tensor) -> bool:
+    """Whether two ways to compute the same have come to the same, as far as their number type can tell."""
+    tolerance = 1e-3 if a.dtype == torch.float32 else 1e-1
+    return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every token that ends a sequence by the configurations or the tokenizer."""
     config = model.config

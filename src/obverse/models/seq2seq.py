@@ -31,6 +31,7 @@ from obverse.models.forward import (
     likeliest,
     padded,
     read_off,
+    same_numbers,
     target_log_probs,
     token_bytes,
     weights_digest,
@@ -785,16 +786,11 @@ def _packs(network: Network, device: torch.device) -> bool:
         if ask.index == len(said[ask.row]):
             ids_BS = torch.tensor([start + said[ask.row]], device=device)
             alone_D = network.decode(ids_BS, hidden_BGD[:1], None, None)[0, -1]
-            if not _alike(flat_ND[place], alone_D):
+            if not same_numbers(flat_ND[place], alone_D):
                 return False
     line_BS = torch.tensor([start + said[0]], device=device)
     line_SD = network.decode(line_BS, hidden_BGD[1:], None, None)[0]
-    return _alike(states_BSD[1, : len(line_SD)], line_SD)
-
-
-def _alike(a: Tensor, b: Tensor) -> bool:
-    tolerance = 1e-3 if a.dtype == torch.float32 else 1e-1
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+    return same_numbers(states_BSD[1, : len(line_SD)], line_SD)
 
 
 def _bert_linear(predictions: Any, states_ND: Tensor) -> Linear | None:
