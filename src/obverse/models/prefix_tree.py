@@ -14,11 +14,8 @@ from typing import Any
 
 Tokens = tuple[int, ...]
 
-# Tokens that storing a beginning has to save before it is worth a place of its own in the tree, and what part of all
-# that is below it: whatever sees something stored has its attention put together of two parts, which is a twentieth of
-# a layer's time.
+# Tokens that storing a beginning has to save before it is worth a place of its own in the tree.
 _WORTH_STORING = 64
-_WORTH_STORING_SHARE = 1 / 16
 # Pairs of places that are compared in the time of one token, through a layer of some 700 units.
 _PAIRS_A_TOKEN = 4096
 # Stored tokens that are held at a time for what stands behind them, in batches.
@@ -333,7 +330,7 @@ def _parted(branches: Sequence[_Branch], budget: int) -> tuple[list[_Branch], li
         branch = todo.pop()
         if not branch.node.children or (branch.size <= budget and not branch.is_wide):
             whole.append(branch)
-        elif branch.saving >= max(_WORTH_STORING, _WORTH_STORING_SHARE * branch.size):
+        elif branch.saving >= _WORTH_STORING:
             large.append(branch)
         else:
             todo.extend(reversed(branch.children()))
